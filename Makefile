@@ -1,0 +1,32 @@
+# Sets up .venv and calls the tools; no logic of its own.
+PYTHON ?= python3.11
+BATCH  ?= quick
+BIN     = .venv/bin
+READY   = .venv/.installed
+
+.PHONY: reports test lab format benchmark
+
+reports: $(READY)  ## run a batch (BATCH=quick) and print where to read it
+	@$(BIN)/python -m lib.batch check --batch $(BATCH)
+	@$(BIN)/snakemake --cores all --config batch=$(BATCH)
+	@echo "Read $(CURDIR)/reports/$(BATCH)/index.html"
+
+test: $(READY)  ## everything CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pytest --nbval-lax tests notebooks
+
+lab: $(READY)  ## JupyterLab, with the pairs of notebooks/ in step
+	$(BIN)/jupyter lab notebooks
+
+format: $(READY)  ## ruff, on the library, the tests and the notebooks
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(READY)  ## the speed figures, measured here
+	$(BIN)/python -m lib.benchmark
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e .[dev]
+	@touch $@

@@ -1,0 +1,1 @@
+"""Models, measures and the machinery of reports that the studies share."""

@@ -1,0 +1,44 @@
+"""Progress bars where somebody watches, and nothing of them where a page is rendered."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# lib.batch sets this for its kernels when its own terminal is one that somebody watches.
+WATCHED = "SUPERPOSITION_WATCHED"
+
+
+def progress(iterable: Iterable[T], desc: str, total: int | None = None) -> Iterator[T]:
+    """`iterable`, with a bar in JupyterLab or the terminal, and silent otherwise."""
+    if os.environ.get("JPY_SESSION_NAME"):  # set by Jupyter's server for the kernels of its notebooks
+        from tqdm.notebook import tqdm
+
+        yield from tqdm(iterable, desc=desc, total=total, leave=False)
+        return
+    stream = _terminal()
+    if stream is None:
+        yield from iterable
+        return
+    from tqdm import tqdm
+
+    try:
+        yield from tqdm(iterable, desc=desc, total=total, leave=False, file=stream, dynamic_ncols=True)
+    finally:
+        if stream is not sys.stderr:
+            stream.close()
+
+
+def _terminal():
+    """A stream that reaches the eyes of whoever started this, and no notebook; None where there is none."""
+    if "ipykernel" not in sys.modules:
+        return sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
+    # A kernel's stderr ends up in the notebook, even when written to by number; the terminal itself doesn't.
+    if not os.environ.get(WATCHED):
+        return None
+    try:
+        return open("/dev/tty", "w")
+    except OSError:
+        return None
