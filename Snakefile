@@ -3,7 +3,7 @@
 #     snakemake --cores all --config batch=full
 #
 # What is up to date is decided by the digests in the reports (lib.batch.outdated), never by the times of files:
-# hence `ancient`. `update` keeps an older report until a whole new one replaces it.
+# what is not outdated counts as `ancient`. `update` keeps an older report until a whole new one replaces it.
 
 import shlex
 import sys
@@ -17,20 +17,34 @@ try:
 except batch.BatchError as error:
     raise WorkflowError(str(error)) from None
 
-DIGESTS = {name: batch.digest(run) for name, run in RUNS.items()}
-PAGES = {name: batch.render_digest(digest) for name, digest in DIGESTS.items()}
 PYTHON = shlex.quote(sys.executable)
 INDEX = f"reports/{BATCH}/index.html"
+
+# What each file must say that it was made from; and, for those that say otherwise, a mark that is newer.
+DIGESTS = {str(run.report): batch.digest(run) for run in RUNS.values()}
+DIGESTS |= {str(run.page): batch.render_digest(DIGESTS[str(run.report)]) for run in RUNS.values()}
+DIGESTS[INDEX] = batch.index_digest(BATCH, [DIGESTS[str(run.page)] for run in RUNS.values()])
+MARKS = {path: batch.outdated(path, digest) for path, digest in DIGESTS.items()}
+
+
+def settled(path):
+    return path if MARKS[path] else ancient(path)
 
 
 wildcard_constraints:
     run="|".join(RUNS),
 
 
+# All of it, as Snakemake would not miss what lies between the index and the notebooks.
+rule all:
+    input:
+        list(DIGESTS),
+
+
 rule index:
     input:
-        ancient([run.page for run in RUNS.values()]),
-        lambda _: batch.outdated(INDEX, batch.index_digest(BATCH, list(PAGES.values()))),
+        [settled(str(run.page)) for run in RUNS.values()],
+        MARKS[INDEX],
     output:
         update(INDEX),
     shell:
@@ -39,8 +53,8 @@ rule index:
 
 rule render:
     input:
-        ancient(f"reports/{BATCH}/{{run}}.ipynb"),
-        lambda wildcards: batch.outdated(RUNS[wildcards.run].page, PAGES[wildcards.run]),
+        lambda wildcards: settled(str(RUNS[wildcards.run].report)),
+        lambda wildcards: MARKS[str(RUNS[wildcards.run].page)],
     output:
         update(f"reports/{BATCH}/{{run}}.html"),
     shell:
@@ -49,7 +63,7 @@ rule render:
 
 rule execute:
     input:
-        lambda wildcards: batch.outdated(RUNS[wildcards.run].report, DIGESTS[wildcards.run]),
+        lambda wildcards: MARKS[str(RUNS[wildcards.run].report)],
     output:
         update(f"reports/{BATCH}/{{run}}.ipynb"),
     threads: workflow.cores  # a run uses all cores by itself: two at once would only get into each other's way

@@ -100,7 +100,7 @@ def render_digest(made_from: str) -> str:
 
 
 def index_digest(batch: str, pages: list[str]) -> str:
-    """Hash of all that could change a batch's index: the digests of its pages, "" for one that isn't there."""
+    """Hash of all that could change an index: the digests of its pages, "" for one that isn't there."""
     return render_digest(sources.combine([batch, pages]))
 
 
@@ -123,7 +123,7 @@ def page_digest(page: Path) -> str:
 
 
 def outdated(path: str | Path, made_from: str) -> list[str]:
-    """For Snakemake's input: a file newer than `path`, where that exists but was made from something else.
+    """Nothing, or a file newer than `path` where that exists but was made from something else.
 
     The digests in the reports decide what is up to date, not the times of files, nor a record beside them: a
     fresh clone knows as much as the machine that made them.
@@ -137,7 +137,8 @@ def outdated(path: str | Path, made_from: str) -> list[str]:
         return []
     mark = Path("logs") / path.parent.name / f"{path.name}.outdated"
     (ROOT / mark).parent.mkdir(parents=True, exist_ok=True)
-    (ROOT / mark).write_text(f"{path} was made from {found or 'something unknown'}\n")
+    # Never the same twice: Snakemake takes no notice of a newer file that holds what it held before.
+    (ROOT / mark).write_text(f"{time.time_ns()}: {path} was made from {found or 'something unknown'}\n")
     return [str(mark)]
 
 
@@ -167,7 +168,7 @@ def execute(run: Run) -> None:
             progress_bar=watched,
             kernel_name="python3",
             # The kernel's notices about itself would go to the terminal.
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except (Exception, KeyboardInterrupt) as error:
         (ROOT / run.log).write_text(traceback.format_exc(), encoding="utf-8")

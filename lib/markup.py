@@ -46,7 +46,7 @@ def formula(tex: str, display: bool = False) -> str:
         if align := element.attrib.pop("columnalign", None):
             inner = {"right": ";padding-right:0", "left": ";padding-left:0"}.get(align, "")
             element.set("style", f"text-align:{align}{inner}")
-        # Bars of norms stretch over their whole row, and infinity spreads like an operator, unless told not to.
+        # Bars of norms would stretch over their row, and infinity be spaced like an operator.
         if element.tag.endswith("}mo") and element.text in ("|", "‖", "∥") and "fence" not in element.attrib:
             element.attrib |= {"stretchy": "false", "lspace": "0", "rspace": "0"}
         if element.tag.endswith("}mo") and element.text == "∞":

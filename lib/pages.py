@@ -1,4 +1,4 @@
-"""Pages made from executed notebooks: one for each run, the index of a batch, the table of verdicts in the README.
+"""Pages made from executed notebooks: one for each run, a batch's index, the README's table of verdicts.
 
 python -m lib.pages render --batch full --run mnist_superposition
 python -m lib.pages index --batch full
@@ -78,7 +78,7 @@ def render(executed: Path, page: Path, run: batch.Run) -> None:
 
 
 def index(name: str, runs: list[batch.Run], output: Path) -> None:
-    """Renders the index of a batch: its studies, missing ones said to be so, and the whole ledger of claims."""
+    """Renders a batch's index: its studies, missing ones said to be so, and the whole ledger of claims."""
     cards, evidence, digests = [], {}, []
     for run in runs:
         digests.append(batch.page_digest(ROOT / run.page))

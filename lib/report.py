@@ -163,7 +163,7 @@ def provenance(p, notebook: str, data: Mapping[str, Any], seeds: str | list, sta
         "duration": round(time.time() - started, 1),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    rows = [(key, flat(value)) for key, value in record.items()]
+    rows = [(key, flat(record[key])) for key in PROVENANCE_KEYS]
     body = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in rows)
     plain = "\n".join(f"{key}: {value}" for key, value in rows)
     _show(f"<table><tbody>{body}</tbody></table>", plain, PROVENANCE, record)

@@ -9,11 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def digest(notebook: str, root: Path = ROOT) -> str:
+def digest(notebook: str, root: Path | None = None) -> str:
     """SHA-256 over the cells of notebooks/`notebook`.ipynb, what they import of lib, and claims.yaml.
 
     Outputs, execution counts and file times do not count: only what could change the numbers does.
     """
+    root = root or ROOT
     cells = notebook_cells(root / "notebooks" / f"{notebook}.ipynb")
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
     ledger = root / "claims.yaml"
@@ -34,8 +35,9 @@ def notebook_cells(path: Path) -> list[dict]:
     return [{**cell, "source": "".join(cell["source"])} for cell in cells]
 
 
-def modules(code: Iterable[str], root: Path = ROOT) -> list[Path]:
+def modules(code: Iterable[str], root: Path | None = None) -> list[Path]:
     """The files of lib that these sources import, directly or through each other, in order of name."""
+    root = root or ROOT
     waiting = set().union(*(_imported(source) for source in code))
     found: dict[str, Path] = {}
     while waiting:

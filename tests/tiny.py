@@ -95,7 +95,8 @@ report.claims(
 )
 
 # %%
-report.provenance(p, notebook="tiny", data={"name": "none", "sha256": "0" * 64}, seeds="none", started=started)
+data = {"name": "none", "sha256": "0" * 64}
+report.provenance(p, notebook="tiny", data=data, seeds="none", started=started)
 """
 
 RULE = {"statistic": "mean of $x$", "unit": "number", "control": "unshifted"}
@@ -134,7 +135,7 @@ CLAIMS = {
 
 def notebook(text: str = NOTEBOOK) -> nbformat.NotebookNode:
     """The notebook of a percent script."""
-    made = jupytext.reads(text, fmt="py:percent")
+    made = jupytext.reads(text.lstrip(), fmt="py:percent")
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for i, cell in enumerate(made.cells):
         cell["id"] = f"cell-{i}"  # jupytext draws ids at random

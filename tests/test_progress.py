@@ -1,0 +1,76 @@
+"""A bar where somebody watches, and nothing anywhere else."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from lib import progress
+
+LOOP = "from lib.progress import progress\nprint(sum(progress(range(5), 'adding')))"
+
+
+@pytest.fixture(autouse=True)
+def nobody_watches(monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.delenv(progress.WATCHED, raising=False)
+
+
+def test_silent_when_stderr_is_no_terminal():
+    done = subprocess.run([sys.executable, "-c", LOOP], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("10\n", "")
+
+
+def test_a_bar_in_a_terminal():
+    main, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 80))
+    done = subprocess.run([sys.executable, "-c", LOOP], stdout=subprocess.PIPE, stderr=side, text=True)
+    os.close(side)
+    shown = os.read(main, 65536).decode()
+    assert done.stdout == "10\n" and "adding" in shown
+
+
+def test_a_widget_in_jupyterlab(monkeypatch):
+    import tqdm.notebook
+
+    made = {}
+
+    def bar(iterable, **options):
+        made.update(options)
+        return iterable
+
+    monkeypatch.setenv("JPY_SESSION_NAME", "study.ipynb")
+    monkeypatch.setattr(tqdm.notebook, "tqdm", bar)
+    assert list(progress.progress(range(3), "adding", total=3)) == [0, 1, 2]
+    assert made == {"desc": "adding", "total": 3, "leave": False}
+
+
+def test_a_watched_kernel_writes_to_the_terminal_itself(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    assert progress._terminal() is None
+    monkeypatch.setenv(progress.WATCHED, "1")
+    opened = []
+
+    def fake(path, mode):
+        opened.append(path)
+        return (tmp_path / "tty").open(mode)
+
+    monkeypatch.setattr("builtins.open", fake)
+    assert list(progress.progress(range(3), "adding")) == [0, 1, 2]
+    monkeypatch.undo()
+    assert opened == ["/dev/tty"] and "adding" in (tmp_path / "tty").read_text()
+
+
+def test_a_watched_kernel_without_a_terminal_is_silent(monkeypatch):
+    def refuse(*_):
+        raise OSError("no such device")
+
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    monkeypatch.setenv(progress.WATCHED, "1")
+    monkeypatch.setattr("builtins.open", refuse)
+    found = list(progress.progress(range(3), "adding"))
+    monkeypatch.undo()
+    assert found == [0, 1, 2]
