@@ -34,6 +34,8 @@ def formula(tex: str, display: bool = False) -> str:
     source = re.sub(r"\\(begin|end)\{(?:aligned|split|align|eqnarray)\*?\}", r"\\\1{align*}", tex.strip())
     source = re.sub(r"\\(begin|end)\{gathered\}", r"\\\1{gather*}", source)
     source = re.sub(r"\\(begin|end)\{equation\*?\}|\\(?:label|nonumber|notag)\b(?:\{[^}]*\})?", "", source)
+    source = re.sub(r"\\arg(?![a-z])", r"\\operatorname{arg}", source)
+    source = re.sub(r"\\[lr]Vert(?![a-z])", "‖", re.sub(r"\\[lr]vert(?![a-z])", "|", source))
     ET.register_namespace("", MATHML)
     try:
         root = ET.fromstring(convert(source, display="block" if display else "inline"))
@@ -49,7 +51,7 @@ def formula(tex: str, display: bool = False) -> str:
         # Bars of norms would stretch over their row, and infinity be spaced like an operator.
         if element.tag.endswith("}mo") and element.text in ("|", "‖", "∥") and "fence" not in element.attrib:
             element.attrib |= {"stretchy": "false", "lspace": "0", "rspace": "0"}
-        if element.tag.endswith("}mo") and element.text == "∞":
+        if element.tag.endswith("}mo") and element.text in ("∞", "∂"):
             element.tag = element.tag[:-1] + "i"
     markup = ET.tostring(root, encoding="unicode")
     return f'<div class="formula">{markup}</div>' if display else markup
@@ -172,7 +174,7 @@ def output(out: Any, headings: list[tuple[int, str, str]], paths: tuple[str, ...
 def check_loaded(markup: str) -> None:
     """Raises PageError where HTML has an image without alt text or loads anything."""
     for image in re.findall(r"<img\b[^>]*>", markup):
-        if not re.search(r'\balt="[^"]*\S', image):
+        if not re.search(r'\balt="[^"]*[^"\s]', image):
             raise PageError("an image has no alt text")
     if found := LOADED.search(markup):
         raise PageError(f"something would be loaded from elsewhere: {found.group(0)[:80]}...")
