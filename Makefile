@@ -17,7 +17,7 @@ test: $(READY)  ## everything CI runs
 	$(BIN)/pytest --nbval-lax tests notebooks
 
 lab: $(READY)  ## JupyterLab, with the pairs of notebooks/ in step
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 format: $(READY)  ## ruff, on the library, the tests and the notebooks
 	$(BIN)/ruff format .

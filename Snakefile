@@ -66,7 +66,7 @@ rule execute:
         lambda wildcards: MARKS[str(RUNS[wildcards.run].report)],
     output:
         update(f"reports/{BATCH}/{{run}}.ipynb"),
-    threads: workflow.cores  # a run uses all cores by itself: two at once would only get into each other's way
+    threads: 8  # or all cores where there are fewer: a run keeps several busy; --set-threads execute=N changes it
     shell:
         "{PYTHON} -m lib.batch execute --batch {BATCH} --run {wildcards.run}"
 

@@ -157,7 +157,7 @@ def execute(run: Run) -> None:
     watched = sys.stderr.isatty()
     # A kernel of ours is not in JupyterLab, even when the batch was started from there.
     os.environ.pop("JPY_SESSION_NAME", None)
-    os.environ[progress.WATCHED] = "1" if watched else ""
+    os.environ[progress.TERMINAL] = os.ttyname(sys.stderr.fileno()) if watched else ""
     started = time.time()
     try:
         papermill.execute_notebook(

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# lib.batch sets this for its kernels when its own terminal is one that somebody watches.
-WATCHED = "SUPERPOSITION_WATCHED"
+# The terminal that somebody watches a batch on: lib.batch names it to its kernels, which have none of their own.
+TERMINAL = "SUPERPOSITION_TERMINAL"
 
 
 def progress(iterable: Iterable[T], desc: str, total: int | None = None) -> Iterator[T]:
@@ -36,9 +36,11 @@ def _terminal():
     if "ipykernel" not in sys.modules:
         return sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     # A kernel's stderr ends up in the notebook, even when written to by number; the terminal itself doesn't.
-    if not os.environ.get(WATCHED):
+    name = os.environ.get(TERMINAL)
+    if not name:
         return None
     try:
-        return open("/dev/tty", "w")
+        # Without O_NOCTTY it would become the kernel's own, and Ctrl-C reach it behind papermill's back.
+        return os.fdopen(os.open(name, os.O_WRONLY | os.O_NOCTTY), "w")
     except OSError:
         return None

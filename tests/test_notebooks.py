@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+import tiny
 
 from lib import markup
 
@@ -56,3 +58,25 @@ def test_notebook_has_the_shape_of_a_study(name):
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     assert code[0].metadata.get("tags") == ["parameters"]
     assert code[1].metadata.get("tags") == ["check-parameters"]
+
+
+def test_jupyterlab_keeps_a_pair_in_step(tmp_path):
+    """As `make lab` has it: opened from the root, saved in the browser, both files change."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(FOLDER / "jupytext.toml", folder)
+    manager = jupytext.TextFileContentsManager(root_dir=str(tmp_path))
+    notebook = tiny.notebook(tiny.NOTEBOOK)
+    manager.save(
+        {"type": "notebook", "content": notebook, "path": "notebooks/tiny.ipynb"}, "notebooks/tiny.ipynb"
+    )
+    script = folder / "tiny.py"
+    assert '# %% tags=["parameters"]\nunits = 4' in script.read_text()
+    script.write_text(script.read_text().replace("units = 4", "units = 5"))
+    opened = manager.get("notebooks/tiny.ipynb", content=True)["content"]
+    assert "units = 5" in opened["cells"][1]["source"], "what was edited in the script is what opens"
+    (tmp_path / "reports").mkdir()
+    manager.save(
+        {"type": "notebook", "content": notebook, "path": "reports/tiny.ipynb"}, "reports/tiny.ipynb"
+    )
+    assert not (tmp_path / "reports" / "tiny.py").exists(), "a report is no pair"

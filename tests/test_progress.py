@@ -16,7 +16,7 @@ LOOP = "from lib.progress import progress\nprint(sum(progress(range(5), 'adding'
 @pytest.fixture(autouse=True)
 def nobody_watches(monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    monkeypatch.delenv(progress.WATCHED, raising=False)
+    monkeypatch.delenv(progress.TERMINAL, raising=False)
 
 
 def test_silent_when_stderr_is_no_terminal():
@@ -48,29 +48,20 @@ def test_a_widget_in_jupyterlab(monkeypatch):
     assert made == {"desc": "adding", "total": 3, "leave": False}
 
 
-def test_a_watched_kernel_writes_to_the_terminal_itself(monkeypatch, tmp_path):
+def test_a_watched_kernel_writes_to_the_terminal_itself(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", object())
     assert progress._terminal() is None
-    monkeypatch.setenv(progress.WATCHED, "1")
-    opened = []
-
-    def fake(path, mode):
-        opened.append(path)
-        return (tmp_path / "tty").open(mode)
-
-    monkeypatch.setattr("builtins.open", fake)
+    main, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 80))
+    monkeypatch.setenv(progress.TERMINAL, os.ttyname(side))
     assert list(progress.progress(range(3), "adding")) == [0, 1, 2]
-    monkeypatch.undo()
-    assert opened == ["/dev/tty"] and "adding" in (tmp_path / "tty").read_text()
+    assert "adding" in os.read(main, 65536).decode()
+    os.close(main)
+    os.close(side)
 
 
-def test_a_watched_kernel_without_a_terminal_is_silent(monkeypatch):
-    def refuse(*_):
-        raise OSError("no such device")
-
+def test_a_watched_kernel_without_a_terminal_is_silent(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "ipykernel", object())
-    monkeypatch.setenv(progress.WATCHED, "1")
-    monkeypatch.setattr("builtins.open", refuse)
-    found = list(progress.progress(range(3), "adding"))
-    monkeypatch.undo()
-    assert found == [0, 1, 2]
+    monkeypatch.setenv(progress.TERMINAL, "/nonexistent/terminal")
+    assert list(progress.progress(range(3), "adding")) == [0, 1, 2]
+    assert capfd.readouterr() == ("", "")

@@ -63,7 +63,7 @@ def test_modules_are_found_through_each_other(project):
 
 
 def test_every_lib_module_a_notebook_names_counts():
-    cells = [cell.source for cell in tiny.notebook().cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in tiny.notebook(tiny.NOTEBOOK).cells if cell.cell_type == "code"]
     names = {path.stem for path in sources.modules(cells)}
     assert {"parameters", "claims", "report", "sources"} <= names
     assert not {"batch", "pages"} & names, "editing what renders must not rerun what was computed"

@@ -133,7 +133,7 @@ CLAIMS = {
 }
 
 
-def notebook(text: str = NOTEBOOK) -> nbformat.NotebookNode:
+def notebook(text: str) -> nbformat.NotebookNode:
     """The notebook of a percent script."""
     made = jupytext.reads(text.lstrip(), fmt="py:percent")
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -148,7 +148,7 @@ def project(root: Path, batches: dict | None = None) -> Path:
     shutil.copytree(ROOT / "profiles", root / "profiles")
     shutil.copy(ROOT / "Snakefile", root / "Snakefile")
     (root / "notebooks").mkdir()
-    nbformat.write(notebook(), root / "notebooks" / "tiny.ipynb")
+    nbformat.write(notebook(NOTEBOOK), root / "notebooks" / "tiny.ipynb")
     (root / "notebooks" / "tiny.py").write_text(NOTEBOOK.lstrip())
     (root / "claims.yaml").write_text(yaml.safe_dump(CLAIMS, sort_keys=False))
     if batches is None:
