@@ -1,0 +1,158 @@
+"""The speed figures, as ratios measured in one run: `python -m lib.benchmark` (or `make benchmark`).
+
+Factorised diffusion against the dense kernel, forward and backward on one core, with peak memory; and
+a training step of 32 inner replicas against one.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import inner
+from lib.affinity import diffuse, pwak
+
+SIZES = (1024, 4096, 16384)
+CLUSTERS, LATENTS = 12, 27  # the study's sizes
+
+
+@contextmanager
+def threads(n: int):
+    """Torch on n cores inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(step: Callable[[], None], at_least: float = 0.3) -> float:
+    """Least wall time of `step` after one warm-up, among enough calls to last `at_least` seconds.
+
+    The least and not the mean: what else the machine does can only add to it.
+    """
+    step()
+    best, start = float("inf"), time.perf_counter()
+    while best == float("inf") or time.perf_counter() - start < at_least:
+        before = time.perf_counter()
+        step()
+        best = min(best, time.perf_counter() - before)
+    return best
+
+
+def _step(kernel: str, n: int) -> Callable[[], None]:
+    """A forward and backward pass of PWAK(K) E, float32, by the "dense" or the "factorised" kernel."""
+    g = torch.Generator().manual_seed(0)
+    K = torch.randn(CLUSTERS, n, generator=g).softmax(0).requires_grad_()
+    E = torch.randn(n, LATENTS, generator=g).requires_grad_()
+    apply = {"dense": lambda: pwak(K) @ E, "factorised": lambda: diffuse(K, E)}[kernel]
+
+    def step():
+        K.grad = E.grad = None
+        apply().square().sum().backward()
+
+    return step
+
+
+def diffusion(sizes=SIZES, repetitions: int = 3) -> pd.DataFrame:
+    """Time of both kernels on one core: n, repetition, dense and factorised (seconds), ratio."""
+    rows = []
+    with threads(1):
+        for repetition in range(repetitions):
+            for n in sizes:
+                dense, factorised = (_seconds(_step(kernel, n)) for kernel in ("dense", "factorised"))
+                rows.append(dict(n=n, repetition=repetition, dense=dense, factorised=factorised))
+    table = pd.DataFrame(rows)
+    return table.assign(ratio=table["dense"] / table["factorised"])
+
+
+def exponents(times: pd.DataFrame, kernel: str) -> np.ndarray:
+    """Exponent of n in the time of `kernel` between the two largest sizes, one a repetition."""
+    wide = times.pivot(index="repetition", columns="n", values=kernel)
+    small, large = sorted(wide.columns)[-2:]
+    return (np.log(wide[large] / wide[small]) / np.log(large / small)).to_numpy()
+
+
+def memory(sizes=SIZES) -> pd.DataFrame:
+    """Peak resident memory that one forward and backward pass adds, in MB, each in a process of its own."""
+    rows = []
+    for n in sizes:
+        peak = {}
+        for kernel in ("dense", "factorised"):
+            command = [sys.executable, "-m", "lib.benchmark", "--memory-of", kernel, str(n)]
+            peak[kernel] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows.append(dict(n=n, **peak))
+    return pd.DataFrame(rows)
+
+
+def _added_memory(kernel: str, n: int) -> float:
+    with threads(1):
+        _step(kernel, 64)()  # what torch itself allocates at the first call is not the kernel's
+        step = _step(kernel, n)
+        before = _peak_memory()
+        step()
+        return _peak_memory() - before
+
+
+def _peak_memory() -> float:
+    """Peak resident memory of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: getrusage would count what the parent process held before exec
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def replicas(many: int = 32, batch: int = 256, repetitions: int = 3) -> pd.DataFrame:
+    """Time of a DeePWAK training step with 1 and with `many` replicas, all cores: repetition, one, many, ratio."""
+    rows = []
+    for repetition in range(repetitions):
+        seconds = {}
+        for count in (1, many):
+            model = inner.build("DeePWAK", count)
+            optimiser = torch.optim.Adam(model.parameters())
+            x = torch.randn(count, batch, 3, generator=torch.Generator().manual_seed(repetition))
+
+            def step(model=model, optimiser=optimiser, x=x):
+                optimiser.zero_grad()
+                model.loss(x).sum().backward()
+                optimiser.step()
+
+            seconds[count] = _seconds(step, 1.0)
+        rows.append(dict(repetition=repetition, one=seconds[1], many=seconds[many]))
+    table = pd.DataFrame(rows)
+    return table.assign(ratio=table["many"] / table["one"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of samples n")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--memory-of", nargs=2, metavar=("KERNEL", "N"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        print(_added_memory(arguments.memory_of[0], int(arguments.memory_of[1])))
+        return
+    times = diffusion(arguments.sizes, arguments.repetitions)
+    print("PWAK(K) E, forward and backward, one core (seconds; median over repetitions)")
+    print(
+        times.groupby("n")[["dense", "factorised", "ratio"]].median().to_string(float_format="{:.4g}".format)
+    )
+    print("\nPeak memory added by one pass (MB)")
+    print(memory(arguments.sizes).to_string(index=False, float_format="{:.1f}".format))
+    print(f"\nDeePWAK training step, batch 256, {torch.get_num_threads()} threads (seconds)")
+    print(replicas(repetitions=arguments.repetitions).to_string(index=False, float_format="{:.4g}".format))
+
+
+if __name__ == "__main__":
+    main()
