@@ -103,7 +103,8 @@ def test_interval_is_students(ledger):
     [
         ([0.8, 0.9, 0.85], "supported"),
         ([0.1, 0.2, 0.15], "contradicted"),
-        ([0.3, 0.7, 0.5], "inconclusive"),
+        ([0.3, 0.8, 0.6], "inconclusive"),  # the mean is within, the interval is not
+        ([0.2, 0.6, 0.4], "inconclusive"),  # and the other way round
         ([0.9], "inconclusive"),
         ([0.5, 0.5, 0.5], "supported"),  # no spread: the interval is the point, and bounds count as inside
         ([0.4, 0.4], "contradicted"),

@@ -56,6 +56,10 @@ report.style()
 # c_i &= K_i \cdot s - q_i \geq 0
 # \end{align}
 #
+# and one that is wider than a phone:
+#
+# $$ x_1 + x_2 + x_3 + x_4 + x_5 + x_6 + x_7 + x_8 + x_9 + x_{10} + x_{11} + x_{12} + x_{13} + x_{14} = s $$
+#
 # | measure | range |
 # |---|---|
 # | FVU | $[0, \infty)$ |
