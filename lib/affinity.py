@@ -58,45 +58,53 @@ def diffuse(
         raise ValueError(
             f"K has {K.shape[-1]} samples (last dimension) and E has {E.shape[-2]}; they must agree"
         )
-    batch = torch.broadcast_shapes(K.shape[:-2], E.shape[:-2])
-    K, E = K.expand(*batch, *K.shape[-2:]), E.expand(*batch, *E.shape[-2:])
-    return _Diffuse.apply(K, E.mT, _by_columns(normalise), _eps(K, eps)).mT
+    if K.shape[:-2] != E.shape[:-2]:
+        batch = torch.broadcast_shapes(K.shape[:-2], E.shape[:-2])
+        K, E = K.expand(*batch, *K.shape[-2:]), E.expand(*batch, *E.shape[-2:])
+    return _Diffuse.apply(K, E, _by_columns(normalise), _eps(K, eps))
 
 
 class _Diffuse(torch.autograd.Function):
-    """`diffuse` on E^T `(..., d, n)`: samples contiguous, and few passes over arrays of d n numbers.
+    """`diffuse` with a gradient of its own: few passes over arrays of n d numbers, none of them kept but E.
 
-    The weight w = 1/(c + eps) is put on K, which has fewer rows than E: with S = K w, M = E^T S^T and
-    out^T = M K - (q w) E^T for columns; for rows K gathers and S spreads.
+    The weight w = 1/(c + eps) is put on K, which has fewer rows than E: with S = K w and M = S E, the
+    result is K^T M - q w E for columns; for rows K gathers and S spreads.
     """
 
     @staticmethod
-    def forward(ctx, K: Tensor, Et: Tensor, by_columns: bool, eps: float) -> Tensor:
+    def forward(ctx, K: Tensor, E: Tensor, by_columns: bool, eps: float) -> Tensor:
         q = K.square().sum(-2, keepdim=True)
-        c = K.sum(-1, keepdim=True).mT @ K - q
-        w = (c.clamp_min(0) + eps).reciprocal()
-        gather, spread = (K * w, K) if by_columns else (K, K * w)
-        M = Et @ gather.mT
+        s = K.sum(-1, keepdim=True)
+        c = s.mT @ K - q
+        w = (c.clamp_min(0) + eps).reciprocal_()
+        S = K * w
+        gather, spread = (S, K) if by_columns else (K, S)
+        M = gather @ E
         ctx.by_columns = by_columns
-        ctx.save_for_backward(K, Et, M, q, c, w)
-        return (M @ spread).addcmul_(q * w, Et, value=-1)
+        ctx.save_for_backward(K, S, E, M, s, q, c, w)
+        return _product(spread.mT, M, E).addcmul_((q * w).mT, E, value=-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        K, Et, M, q, c, w = ctx.saved_tensors
-        gather, spread = (K * w, K) if ctx.by_columns else (K, K * w)
-        d_M = grad @ spread.mT
-        d_Et = (d_M @ gather).addcmul_(q * w, grad, value=-1)
-        d_gather, d_spread = d_M.mT @ Et, M.mT @ grad
-        d_scaled, d_K = (d_gather, d_spread) if ctx.by_columns else (d_spread, d_gather)
-        d_qw = -(grad * Et).sum(-2, keepdim=True)
-        d_w = (d_scaled * K).sum(-2, keepdim=True) + q * d_qw
-        d_c = torch.where(c >= 0, -w.square() * d_w, 0.0)
-        d_q = w * d_qw - d_c
+        K, S, E, M, s, q, c, w = ctx.saved_tensors
+        gather, spread = (S, K) if ctx.by_columns else (K, S)
+        d_M = spread @ grad
+        d_E = _product(gather.mT, d_M, E).addcmul_((q * w).mT, grad, value=-1)
+        d_gather, d_spread = d_M @ E.mT, M @ grad.mT
+        d_S, d_K = (d_gather, d_spread) if ctx.by_columns else (d_spread, d_gather)
+        d_qw = (grad * E).sum(-1)[..., None, :]  # of -q w
+        d_w = (d_S * K).sum(-2, keepdim=True).addcmul_(q, d_qw, value=-1)
+        d_c = torch.where(c >= 0, w.square() * d_w, 0.0).neg_()
+        d_q = d_c.addcmul(w, d_qw)  # of -q
         # c = s . K with s = sum_j K_j: K_i enters by itself and through s.
-        d_K = d_K + d_scaled * w + 2 * K * d_q + K.sum(-1, keepdim=True) * d_c + K @ d_c.mT
-        return d_K, d_Et, None, None
+        d_K = d_K.addcmul_(d_S, w).addcmul_(K, d_q, value=-2).addcmul_(s, d_c).add_(K @ d_c.mT)
+        return d_K, d_E, None, None
+
+
+def _product(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
+    """a @ b in the memory order of `like`: mixed orders are slow in what follows."""
+    return (b.mT @ a.mT).mT if like.stride(-2) == 1 else a @ b
 
 
 def _eps(x: Tensor, eps: float | None) -> float:

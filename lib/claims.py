@@ -108,7 +108,7 @@ def estimate(mean: float | None, low: float | None, high: float | None) -> str:
         return f"{mean:.3g}"
     width = high - low
     digits = 3 if width == 0 else min(max(1 - math.floor(math.log10(width)), 0), 6)
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{mean:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"
 
 
 def load(path: str | Path | None = None) -> dict[str, Claim]:

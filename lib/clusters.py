@@ -74,9 +74,7 @@ def split_rank(affinity: np.ndarray) -> float:
 
 def bisemantic(counts: Float[Tensor, "10 k"], share: float = 0.2) -> float:
     """Share of the used clusters that gather exactly two digits: two have at least `share` of its samples each."""
-    sizes = counts.sum(0)
-    used = sizes > 1e-3 * sizes.sum()
-    gathered = (counts / sizes.clamp_min(1) >= share).sum(0)[used]
+    gathered = (counts / counts.sum(0).clamp_min(1) >= share).sum(0)[used(counts)]
     return float((gathered == 2).float().mean())
 
 
@@ -97,13 +95,17 @@ def opposition_rank(counts: Float[Tensor, "10 k"], a: int = 1, b: int = 6) -> fl
 
     1: the most opposed pair. The correlation is of each digit's distribution over the used clusters.
     """
-    p = counts[:, cluster_sizes_used(counts)]
+    p = counts[:, used(counts)]
     p = p / p.sum(1, keepdim=True).clamp_min(1)
-    correlation = np.nan_to_num(np.corrcoef(p.numpy()))
+    centred = p - p.mean(1, keepdim=True)
+    unit = centred / centred.norm(dim=1, keepdim=True).clamp_min(
+        1e-30
+    )  # a constant row correlates with nothing
+    correlation = (unit @ unit.T).numpy()
     pairs = list(combinations(range(10), 2))
     return float(rankdata([correlation[pair] for pair in pairs])[pairs.index((a, b))])
 
 
-def cluster_sizes_used(counts: Float[Tensor, "10 k"], share: float = 1e-3) -> Tensor:
+def used(counts: Float[Tensor, "10 k"], share: float = 1e-3) -> Tensor:
     """Clusters with more than `share` of the samples; bool `(k,)`."""
     return counts.sum(0) > share * counts.sum()

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from lib import training
 from lib.affinity import Normalise, diffuse
-from lib.replicas import MLP
+from lib.replicas import mlp
 from lib.training import Trained
 
 Activations = Float[Tensor, "replicas n d_in"]
@@ -49,8 +49,8 @@ class DenseAutoencoder(SAE):
 
     def __init__(self, replicas: int, d_in=3, latents=27, generator: Generator | None = None):
         nn.Module.__init__(self)
-        self.encoder = MLP(replicas, d_in, 9, latents, generator=generator)
-        self.decoder = MLP(replicas, latents, 9, d_in, generator=generator)
+        self.encoder = mlp(replicas, d_in, 9, latents, generator=generator)
+        self.decoder = mlp(replicas, latents, 9, d_in, generator=generator)
 
     def encode(self, x: Activations) -> Float[Tensor, "replicas n latents"]:
         return self.encoder(x).relu()
@@ -85,7 +85,7 @@ class Diffusing(nn.Module):
     ):
         super().__init__()
         self.autoencoder = autoencoder
-        self.partitioner = MLP(replicas, d_in, 6, clusters, generator=generator)
+        self.partitioner = mlp(replicas, d_in, 6, clusters, generator=generator)
         self.sees, self.normalise = sees, normalise
 
     def encode(self, x: Activations) -> Float[Tensor, "replicas n latents"]:
@@ -134,9 +134,9 @@ class Codebook(nn.Module):
 
     def __init__(self, replicas: int, d_in=3, latents=27, clusters=12, generator: Generator | None = None):
         super().__init__()
-        self.partitioner = MLP(replicas, d_in, 6, clusters, generator=generator)
+        self.partitioner = mlp(replicas, d_in, 6, clusters, generator=generator)
         self.dictionary = nn.Parameter(torch.rand(replicas, clusters, latents, generator=generator))
-        self.decoder = MLP(replicas, latents, 9, d_in, generator=generator)
+        self.decoder = mlp(replicas, latents, 9, d_in, generator=generator)
 
     def encode(self, x: Activations) -> Float[Tensor, "replicas n latents"]:
         return self.assign(x).mT @ self.dictionary

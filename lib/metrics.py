@@ -83,13 +83,9 @@ def perplexity(p: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
 
 def used_clusters(assignment: Tensor, k: int, share: float = 1e-3) -> Tensor:
     """Number of clusters that hold more than `share` of the samples; int `(...)` from int `(..., n)`."""
-    return (cluster_sizes(assignment, k) > share * assignment.shape[-1]).sum(-1)
-
-
-def cluster_sizes(assignment: Tensor, k: int) -> Tensor:
-    """Samples in each cluster; float `(..., k)` from int `(..., n)`."""
-    zeros = torch.zeros(*assignment.shape[:-1], k)
-    return zeros.scatter_add_(-1, assignment, torch.ones_like(assignment, dtype=zeros.dtype))
+    sizes = torch.zeros(*assignment.shape[:-1], k)
+    sizes.scatter_add_(-1, assignment, torch.ones(assignment.shape))
+    return (sizes > share * assignment.shape[-1]).sum(-1)
 
 
 def nmi(a, b) -> float:

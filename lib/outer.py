@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lib import training
-from lib.replicas import MLP, Conv2d, ConvTranspose2d
+from lib.replicas import Conv2d, ConvTranspose2d, mlp
 from lib.training import Trained
 
 BOTTLENECK = 3
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
             Conv2d(replicas, 6, 9, 3, 2, generator), nn.ReLU(),
             Conv2d(replicas, 9, 12, 2, 1, generator), nn.ReLU(),
         )  # fmt: skip
-        self.dense = MLP(replicas, 12, 6, BOTTLENECK, generator=generator)
+        self.dense = mlp(replicas, 12, 6, BOTTLENECK, generator=generator)
         self.relu = relu
 
     def forward(self, images: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Decoder(nn.Module):
 
     def __init__(self, replicas: int, generator: Generator | None = None):
         super().__init__()
-        self.dense = MLP(replicas, BOTTLENECK, 6, 12, generator=generator)
+        self.dense = mlp(replicas, BOTTLENECK, 6, 12, generator=generator)
         self.convolutions = nn.Sequential(
             ConvTranspose2d(replicas, 12, 9, 2, 1, generator), nn.ReLU(),
             ConvTranspose2d(replicas, 9, 6, 4, 2, generator), nn.ReLU(),
@@ -67,7 +67,7 @@ class Classifier(nn.Module):
     def __init__(self, replicas: int, as_coded: bool = False, generator: Generator | None = None):
         super().__init__()
         self.encoder = Encoder(replicas, relu=as_coded, generator=generator)
-        self.head = MLP(replicas, BOTTLENECK, 5, 10, generator=generator)
+        self.head = mlp(replicas, BOTTLENECK, 5, 10, generator=generator)
         self.as_coded = as_coded
 
     def forward(self, images: Tensor) -> Tensor:

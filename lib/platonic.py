@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from lib import metrics, training
 from lib.affinity import diffuse
-from lib.replicas import MLP
+from lib.replicas import mlp
 
 
 class Platonic(nn.Module):
@@ -24,7 +24,7 @@ class Platonic(nn.Module):
         self, replicas: int, d_in: int, clusters: int, forms: int, generator: Generator | None = None
     ):
         super().__init__()
-        self.partitioner = MLP(replicas, d_in, 64, clusters, generator=generator)
+        self.partitioner = mlp(replicas, d_in, 64, clusters, generator=generator)
         self.forms = nn.Parameter(torch.randn(replicas, forms, d_in, generator=generator))
         self.double()
 
@@ -57,8 +57,8 @@ def small_batches(
 ) -> pd.DataFrame:
     """Train on known mixtures with each of the `settings`: dicts of batch, forms, sees ("itself" or "view"), clusters.
 
-    All settings see the same data sets and the same number of samples, `steps` x 16. One row a setting
-    and data seed: the setting, ari (largest assignment against the true clusters) and fvu on test
+    All settings see the same data sets and the same number of minibatches. One row a setting and data
+    seed: the setting, ari (largest assignment against the true clusters) and fvu on test
     samples, in minibatches of the size trained with. `clusters` 0 is noise: its ari is 0 by definition.
     """
     rows = []
@@ -76,7 +76,7 @@ def small_batches(
         training.train(
             model,
             (tuple(part[replica, i] for part in parts) for i in index),
-            steps=steps * 16 // batch,
+            steps=steps,
             lr=lr,
             name=f"batch {batch}, {setting['forms']} forms",
         )

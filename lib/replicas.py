@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def _glorot(generator: Generator | None, shape: tuple, fan_in: int, fan_out: int) -> nn.Parameter:
@@ -53,10 +54,30 @@ class Conv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(replicas, d_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = x.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
-        replicas, _, height, width, n = patches.shape[:5]
-        patches = patches.permute(0, 1, 5, 6, 2, 3, 4).reshape(replicas, -1, height * width * n)
-        return torch.baddbmm(self.bias, self.weight, patches).unflatten(2, (height, width, n))
+        patches = _Patches.apply(x, self.kernel, self.stride)
+        y = torch.baddbmm(self.bias, self.weight, patches.flatten(4).flatten(1, 3))
+        return y.unflatten(2, patches.shape[4:])
+
+
+class _Patches(torch.autograd.Function):
+    """Patches `(replicas, channels, kernel, kernel, height, width, n)`; torch's own gradient of `unfold` is slow."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, kernel: int, stride: int) -> Tensor:
+        ctx.shape, ctx.stride = x.shape, stride
+        patches = x.unfold(2, kernel, stride).unfold(3, kernel, stride)
+        return patches.permute(0, 1, 5, 6, 2, 3, 4).contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        kernel, height, width = grad.shape[3:6]
+        out, s = grad.new_zeros(ctx.shape), ctx.stride
+        for i in range(kernel):  # each offset of the kernel adds one strided copy
+            for j in range(kernel):
+                rows, columns = slice(i, i + s * (height - 1) + 1, s), slice(j, j + s * (width - 1) + 1, s)
+                out[:, :, rows, columns] += grad[:, :, i, j]
+        return out, None, None
 
 
 class ConvTranspose2d(nn.Module):
@@ -81,9 +102,7 @@ class ConvTranspose2d(nn.Module):
         return y.unflatten(1, (self.replicas, -1)).permute(1, 2, 3, 4, 0)
 
 
-class MLP(nn.Sequential):
+def mlp(replicas: int, *widths: int, generator: Generator | None = None) -> nn.Sequential:
     """A chain of `Linear` with ReLU between (not after) the layers, of the given widths."""
-
-    def __init__(self, replicas: int, *widths: int, generator: Generator | None = None):
-        layers = [Linear(replicas, a, b, generator) for a, b in pairwise(widths)]
-        super().__init__(*[m for layer in layers for m in (layer, nn.ReLU())][:-1])
+    layers = [Linear(replicas, a, b, generator) for a, b in pairwise(widths)]
+    return nn.Sequential(*[m for layer in layers for m in (layer, nn.ReLU())][:-1])

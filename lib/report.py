@@ -103,7 +103,7 @@ def table(frame, caption: str, digits: int = 3) -> None:
         return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
 
     body = frame.to_html(border=0, escape=True, float_format=shown, na_rep="–")
-    body = body.replace(">\n", f">\n<caption>{inline(caption)}</caption>\n", 1)
+    body = body.replace(">\n", f">\n<caption><span>{inline(caption)}</span></caption>\n", 1)
     plain = f"{caption}\n\n{frame.to_string(float_format=shown, na_rep='–')}"
     _show(f'<div class="scroll" style="overflow-x:auto">{body}</div>', plain)
 
