@@ -100,8 +100,9 @@ def render_digest(made_from: str) -> str:
 
 
 def index_digest(batch: str, pages: list[str]) -> str:
-    """Hash of all that could change an index: the digests of its pages, "" for one that isn't there."""
-    return render_digest(sources.combine([batch, pages]))
+    """Hash of all that could change an index: the digests of its pages, "" for one that isn't there, and the ledger."""
+    ledger = (ROOT / "claims.yaml").read_text(encoding="utf-8")
+    return render_digest(sources.combine([batch, pages, ledger]))
 
 
 def record(report: Path) -> dict[str, Any]:

@@ -36,11 +36,10 @@ def threads(n: int):
 
 
 def _seconds(step: Callable[[], None], at_least: float = 0.3) -> float:
-    """Least wall time of `step` after one warm-up, among enough calls to last `at_least` seconds.
+    """Least wall time of `step` among enough calls to last `at_least` seconds.
 
-    The least and not the mean: what else the machine does can only add to it.
+    The least and not the mean: what warming up and the rest of the machine do can only add to it.
     """
-    step()
     best, start = float("inf"), time.perf_counter()
     while best == float("inf") or time.perf_counter() - start < at_least:
         before = time.perf_counter()

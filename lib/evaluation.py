@@ -48,10 +48,10 @@ def replica_table(
     with torch.no_grad():
         K = model.assign(xr, vr)
         one_hot = nn.functional.one_hot(K.argmax(1), K.shape[1]).to(K.dtype)
-        table["r2"] = metrics.linear_r2(K.mT, xr)
-        table["hard_r2"] = metrics.linear_r2(one_hot, xr)
-        table["hard_fvu"] = metrics.fvu(xr, model(xr, vr, hard=True))
-        table["spread"] = metrics.perplexity(K.mT).mean(-1)
+        table["r2"] = metrics.linear_r2(K.mT, xr).numpy()
+        table["hard_r2"] = metrics.linear_r2(one_hot, xr).numpy()
+        table["hard_fvu"] = metrics.fvu(xr, model(xr, vr, hard=True)).numpy()
+        table["spread"] = metrics.perplexity(K.mT).mean(-1).numpy()
     rows = [cluster_statistics(k, labels, predictions[o]) for k, o in zip(K, outer, strict=True)]
     return table.join(pd.DataFrame(rows))
 

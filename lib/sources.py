@@ -1,4 +1,4 @@
-"""What a result was made from: one hash over a notebook, the lib modules it imports and the ledger."""
+"""What a result was made from: one hash over a notebook, the lib modules it imports and its claims."""
 
 import ast
 import hashlib
@@ -6,22 +6,23 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def digest(notebook: str, root: Path | None = None) -> str:
-    """SHA-256 over the cells of notebooks/`notebook`.ipynb, what they import of lib, and claims.yaml.
+    """SHA-256 over the cells of notebooks/`notebook`.ipynb, what they import of lib, and its claims.
 
-    Outputs, execution counts and file times do not count: only what could change the numbers does.
+    Outputs, execution counts and file times do not count, nor do the claims of other studies: only what
+    could change what the notebook shows does.
     """
     root = root or ROOT
     cells = notebook_cells(root / "notebooks" / f"{notebook}.ipynb")
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    ledger = root / "claims.yaml"
     parts = [[cell["cell_type"], cell["source"]] for cell in cells]
     parts += [[path.name, path.read_text(encoding="utf-8")] for path in modules(code, root)]
-    parts += [["claims.yaml", ledger.read_text(encoding="utf-8")]] if ledger.exists() else []
-    return combine(parts)
+    return combine([*parts, _claims(notebook, root / "claims.yaml")])
 
 
 def combine(parts: object) -> str:
@@ -47,6 +48,19 @@ def modules(code: Iterable[str], root: Path | None = None) -> list[Path]:
             found[name] = path
             waiting |= _imported(path.read_text(encoding="utf-8"))
     return [found[name] for name in sorted(found)]
+
+
+def _claims(study: str, path: Path) -> list:
+    """The study's own claims of a ledger and what they cite; of one that is not as it should be, its text."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    try:
+        ledger = yaml.safe_load(text)
+        ours = [claim for claim in ledger["claims"] if claim["study"] == study]
+        return [ours, [ledger["sources"][source] for source in sorted({claim["source"] for claim in ours})]]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return [text]
 
 
 def _imported(source: str) -> set[str]:

@@ -28,7 +28,7 @@ def project(bare):
         ("notebooks/tiny.ipynb", "The curve rises", "The curve climbs"),
         ("lib/report.py", "import re\n", "import re  # changed\n"),
         ("lib/parameters.py", "import re\n", "import re  # changed\n"),
-        ("claims.yaml", "Medians", "The medians"),
+        ("claims.yaml", "The mean is *larger*", "The mean is *much larger*"),
     ],
 )
 def test_what_counts(project, name, old, new):
@@ -40,6 +40,7 @@ def test_what_counts(project, name, old, new):
 def test_what_does_not_count(project):
     before = sources.digest("tiny", project)
     edit(project / "lib" / "pages.py", "import re\n", "import re  # changed\n")
+    edit(project / "claims.yaml", "Medians are better", "Medians are worse")  # a claim of no study
     (project / "lib" / "unused.py").write_text("x = 1\n")
     (project / "notebooks" / "tiny.py").write_text("# changed\n")
     path = project / "notebooks" / "tiny.ipynb"
