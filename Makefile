@@ -1,5 +1,5 @@
 # Sets up .venv and calls the tools; no logic of its own.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 BATCH  ?= quick
 BIN     = .venv/bin
 READY   = .venv/.installed
