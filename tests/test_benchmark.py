@@ -1,5 +1,6 @@
 """The speed figures: ratios that the design promises, with room for a busy machine."""
 
+import numpy as np
 import pytest
 
 from lib import benchmark
@@ -7,12 +8,11 @@ from lib import benchmark
 
 @pytest.mark.slow
 def test_factorised_diffusion_is_many_times_faster_and_smaller():
-    times = benchmark.diffusion((1024, 4096), repetitions=1).set_index("n")
-    assert times.loc[1024, "ratio"] > 10 and times.loc[4096, "ratio"] > 60
-    assert (
-        benchmark.exponents(times.reset_index(), "dense")[0]
-        > 1.5 * benchmark.exponents(times.reset_index(), "factorised")[0]
-    )
+    times = benchmark.diffusion((1024, 4096), repetitions=3)  # a cold start may spoil the first repetition
+    ratio = times.groupby("n")["ratio"].median()
+    assert ratio[1024] > 10 and ratio[4096] > 60
+    dense, factorised = (np.median(benchmark.exponents(times, kernel)) for kernel in ("dense", "factorised"))
+    assert dense > 1.5 * factorised
     memory = benchmark.memory((4096,)).iloc[0]
     assert memory["factorised"] < 30 < memory["dense"]
 
