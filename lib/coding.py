@@ -69,8 +69,8 @@ def coefficients(
         return nnls(dictionary, index, valid, y)
     importance = torch.where(valid, strength, 0.0).flatten(0, 1) if how == "ridge" else None
     flat, table = flatten(index, dictionary.shape[-2]), dictionary.flatten(0, 1)
-    _, beta = project(table, flat, y.flatten(0, 1), importance, valid.flatten(0, 1))
-    return beta.view(index.shape)
+    found = project(table, flat, y.flatten(0, 1), importance, valid.flatten(0, 1))
+    return found.coefficients.view(index.shape)
 
 
 def nnls(dictionary: Tensor, index: Tensor, valid: Tensor, y: Tensor) -> Tensor:

@@ -189,7 +189,7 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["training"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         expected = [[key, _about(run.model)] for key, run in runs.items()]
         if about["steps"] != steps or about["models"] != expected:
             raise ValueError(
