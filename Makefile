@@ -3,6 +3,7 @@ PYTHON ?= $(or $(shell command -v python3.11),python3)
 BATCH  ?= quick
 BIN     = .venv/bin
 READY   = .venv/.installed
+PEERS   = .venv-peers/.installed
 
 .PHONY: reports test lab format benchmark
 
@@ -23,10 +24,18 @@ format: $(READY)  ## ruff, on the library, the tests and the notebooks
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(READY)  ## the speed figures, measured here
-	$(BIN)/python -m lib.benchmark
+benchmark: $(READY) $(PEERS)  ## the speed figures, with the peers, measured anew here
+	@$(BIN)/python -m lib.batch check --batch benchmark
+	@$(BIN)/snakemake --cores all --forceall --config batch=benchmark
+	@$(BIN)/python -m lib.speed reports/benchmark/speed.ipynb
+	@echo "Read $(CURDIR)/reports/benchmark/index.html"
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e .[dev]
+	@touch $@
+
+$(PEERS): peers.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet -r peers.txt
 	@touch $@

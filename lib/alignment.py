@@ -1,4 +1,4 @@
-"""Alignment search compared: learned rotations, dictionary subspaces and coefficient swaps, in and out of superposition.
+"""Alignment search compared: learned rotations, dictionary subspaces and coefficient swaps, in superposition and out.
 
 Budgets are equal: a dictionary sees as many hidden states as the learned rotations of all variables together.
 """
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from lib import interchange, recovery, variables
-from lib.dictionaries import Dictionary, Projective, TopK
+from lib import coding, interchange, recovery, variables
+from lib.dictionaries import Dictionary, TopK
+from lib.projective import Projective
 from lib.streaming import fit, scale
 
 BATCH, PAIRS, LATENTS = 1024, 32, 128  # hidden states a dictionary step; pairs a variable and step; latents
@@ -163,10 +164,11 @@ def digit_pairs(
         if name:
             continue
         for kind, title in ((Projective, "tied projection"), (TopK, "top-k")):
-            columns = _left_columns(kind, network, images, labels, seeds, 2 * batch * steps, generator)
-            for width in (8, 16):
-                accuracy = variables.digit_accuracy(network, test, interchange.span(columns[:, :width]))
-                rows.append((f"{title}, span", width, accuracy))
+            found = _left_columns(kind, network, images, labels, seeds, 2 * batch * steps, generator)
+            for how, columns in found.items():
+                for width in (8, 16):
+                    accuracy = variables.digit_accuracy(network, test, interchange.span(columns[:, :width]))
+                    rows.append((f"{title}, {how}", width, accuracy))
         for width in (8, 16):
             random = torch.randn(seeds, width, test.h_base.shape[-1], generator=generator)
             accuracy = variables.digit_accuracy(network, test, interchange.span(random))
@@ -178,8 +180,14 @@ def digit_pairs(
     return pd.concat(frames, ignore_index=True)
 
 
-def _left_columns(kind, network, images, labels, seeds, hidden_states, generator: Generator) -> Tensor:
-    """The 16 decoder rows `(seeds, 16, d)` whose codes correlate most with one of the left digits."""
+def _left_columns(
+    kind, network, images, labels, seeds, hidden_states, generator: Generator
+) -> dict[str, Tensor]:
+    """16 decoder rows `(seeds, 16, d)` for the left digit, in order, chosen in two ways.
+
+    "by means": those that span the mean hidden states of the ten digits best (`coding.shared_omp`); "by correlation":
+    those whose codes correlate most with one of the digits.
+    """
 
     def draw(n):
         (i, j) = (torch.randint(len(images), (seeds, n), generator=generator) for _ in range(2))
@@ -201,7 +209,14 @@ def _left_columns(kind, network, images, labels, seeds, hidden_states, generator
         lr=3e-3,
         name="dictionary of pairs",
     )
-    digits = F.one_hot(left, variables.DIGITS).float()
-    strength = interchange.correlation(_codes(model, (sample - mean) / rms), digits).abs().amax(1)
-    best = strength.topk(16, dim=-1).indices
-    return model.decoder.detach().gather(1, best[..., None].expand(-1, -1, sample.shape[-1]))
+    digits, h = F.one_hot(left, variables.DIGITS).float(), (sample - mean) / rms
+    strength = interchange.correlation(_codes(model, h), digits).abs().amax(1)
+    means = digits.mT @ h / digits.sum(1)[..., None]
+    rows = model.decoder.detach()
+    best = {
+        "by means": coding.shared_omp(rows, means, 16),
+        "by correlation": strength.topk(16, dim=-1).indices,
+    }
+    return {
+        how: rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1])) for how, index in best.items()
+    }

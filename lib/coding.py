@@ -53,6 +53,24 @@ def omp(
 
 
 @torch.no_grad()
+def shared_omp(
+    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], k: int
+) -> Int[Tensor, "replicas k"]:
+    """One support for all targets of a replica: k times the row with the largest sum of squared dot products with
+    what is left of them (simultaneous OMP, Tropp et al. 2006)."""
+    residual, rows, chosen = y.clone(), dictionary.clone(), []
+    for _ in range(k):
+        norm = rows.norm(dim=-1, keepdim=True)
+        unit = torch.where(norm > 1e-4, rows / norm.clamp_min(1e-12), 0.0)
+        index = (residual @ unit.mT).square().sum(-2).argmax(-1)
+        direction = unit.gather(1, index[:, None, None].expand(-1, 1, unit.shape[-1]))
+        residual = residual - (residual @ direction.mT) * direction
+        rows = rows - (rows @ direction.mT) * direction
+        chosen.append(index)
+    return torch.stack(chosen, -1)
+
+
+@torch.no_grad()
 def coefficients(
     how: str, dictionary: Tensor, index: Tensor, strength: Tensor, valid: Tensor, y: Tensor
 ) -> Float[Tensor, "replicas batch k"]:

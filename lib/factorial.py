@@ -11,13 +11,12 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from lib import coding, recovery
-from lib.dictionaries import L1, BatchTopK, Code, Dictionary, Hybrid, Projective, Ridge, TopK, shrinkage
+from lib import coding, importance, recovery
+from lib.dictionaries import L1, BatchTopK, Dictionary, TopK
 from lib.metrics import fvu
 from lib.planted import Planted
 from lib.progress import progress
-from lib.projection import effective_dimension
-from lib.selection import flatten
+from lib.projective import Hybrid, Projective, Ridge
 from lib.streaming import fit
 
 DEAD = 20_000  # samples without use after which a latent is dead, some 600 times the mean interval
@@ -26,7 +25,9 @@ METHODS: dict[str, tuple[type[Dictionary], dict]] = {
     "top-k": (TopK, {"dead_after": DEAD}),
     "tied top-k": (TopK, {"dead_after": DEAD, "tied": True}),
     "BatchTopK": (BatchTopK, {"dead_after": DEAD}),
-    "ReLU + L1": (L1, {}),
+    "ReLU + L1, 0.1": (L1, {"penalty": 0.1}),
+    "ReLU + L1, 0.2": (L1, {"penalty": 0.2}),
+    "ReLU + L1, 0.4": (L1, {"penalty": 0.4}),
     "tied projection": (Projective, {}),
     "OMP projection": (Projective, {"support": "omp"}),
     "ridge": (Ridge, {"strength": ALPHA}),
@@ -60,16 +61,16 @@ def initialise(model: Dictionary, x: Tensor) -> None:
     model.centre.copy_(x.mean(1).expand_as(model.centre))
 
 
-def parallel(function: Callable, jobs: Sequence[Mapping], name: str) -> list:
-    """`function(**job)` for every job, in order, in as many processes as there are cores, each on one."""
+def parallel(jobs: Mapping[str, tuple[Callable, Mapping]], name: str) -> dict:
+    """The results of jobs (a function and its arguments), in as many processes as there are cores, each on one."""
     run = joblib.Parallel(n_jobs=min(len(jobs), joblib.cpu_count()), return_as="generator")
-    results = run(joblib.delayed(_alone)(function, job) for job in jobs)
-    return list(progress(results, name, total=len(jobs)))
+    results = run(joblib.delayed(_alone)(function, settings) for function, settings in jobs.values())
+    return dict(zip(jobs, progress(results, name, total=len(jobs)), strict=True))
 
 
-def _alone(function: Callable, job: Mapping):
+def _alone(function: Callable, settings: Mapping):
     torch.set_num_threads(1)
-    return function(**job)
+    return function(**settings)
 
 
 def planted(
@@ -102,27 +103,33 @@ def planted(
     for model in models.values():
         initialise(model, x)
     stages = tuple(sorted({max(1, int(steps * share)) for share in (1 / 24, 1 / 12, 1 / 4, 1 / 2, 1)}))
-    before = {name: measure_ridge(model, x) for name, model in models.items() if isinstance(model, Ridge)}
+    before = {
+        name: importance.measure(model, x) for name, model in models.items() if isinstance(model, Ridge)
+    }
     fitted = fit(models, stream, steps=steps, lr=rates, snapshots=stages, name=f"{kind}, k = {k}")
+
+    def at_step(name: str, step: int) -> Dictionary:
+        copy = build(name, data.d, data.n, k, **options)
+        copy.load_state_dict(fitted.snapshots[step][name])
+        return copy.eval()
+
     codes, rows, curves = [], [], []
     about = {"kind": kind, "k": k}
     for name, model in models.items():
-        codes.append(code_table(model, x, selections=selections).assign(method=name, **about))
+        codes.append(code_table(model, x, k, selections=selections).assign(method=name, **about))
         row = measure(model, x, z, features, data.parent)
         if isinstance(model, Ridge):
-            row |= measure_ridge(model, x)
+            row |= importance.measure(model, x)
             row |= {f"{key}, untrained": value for key, value in before[name].items()}
-            middle = fitted.snapshots[max(1, steps // 2)][name]
-            row["growth"] = row["square"] / _mean_square(build(name, data.d, data.n, k, **options), middle, x)
+            middle = at_step(name, max(1, steps // 2))
+            row["growth"] = row["square"] / importance.mean_square(middle, x)
         if starts > 1:
             first, second = model.decoder[::starts], model.decoder[1::starts]
             row["stability"] = recovery.stability(first, second).detach().repeat_interleave(starts)
         frame = pd.DataFrame({key: np.asarray(value.detach(), float) for key, value in row.items()})
         rows.append(frame.assign(method=name, replica=range(len(frame)), **about))
         for step in stages:
-            copy = build(name, data.d, data.n, k, **options)
-            copy.load_state_dict(fitted.snapshots[step][name])
-            copy.eval()
+            copy = at_step(name, step)
             with torch.no_grad():
                 at = {
                     "fvu": fvu(x, copy(x)),
@@ -144,7 +151,7 @@ def _per_seed(frame: pd.DataFrame, starts: int) -> pd.DataFrame:
 
 @torch.no_grad()
 def code_table(
-    model: Dictionary, a: Tensor, y: Tensor | None = None, *, selections=SELECTIONS, few: int = 500
+    model: Dictionary, x: Tensor, k: int, *, selections=SELECTIONS, few: int = 500
 ) -> pd.DataFrame:
     """FVU, L0 and share of negative coefficients of every selection with every kind of coefficients, a replica.
 
@@ -153,9 +160,8 @@ def code_table(
     solved a sample at a time, is measured on `few` samples, and so is "least squares, few", its yardstick.
     """
     model.eval()
-    own_output, rows = model(a, y), []
-    target = (a if y is None else y).expand_as(own_output)
-    inputs, y0 = model.prepare(a, y)
+    own_output, rows = model(x), []
+    inputs, y0 = model.prepare(x)
     code = model.select(inputs)
     scores = torch.baddbmm(model.bias[:, None], inputs, model.rows.mT).relu()
     for selection in selections:
@@ -164,11 +170,8 @@ def code_table(
             if isinstance(model, Projective):
                 strength = scores.gather(2, index)
         else:
-            k = min(
-                model.k, int(code.valid.sum(-1).float().mean().round()) if isinstance(model, L1) else model.k
-            )
             choose = coding.threshold if selection == "threshold" else coding.omp
-            index = choose(model.decoder, y0, max(1, k))
+            index = choose(model.decoder, y0, k)
             valid, strength = torch.ones_like(index, dtype=torch.bool), scores.gather(2, index)
         for how in coding.COEFFICIENTS:
             cut = slice(few if how == "NNLS" else None)
@@ -179,17 +182,10 @@ def code_table(
             )
             rows.append((selection, how, fvu(part[3], y_hat), *_counts(beta, part[2])))
             if how == "least squares":
-                first = slice(few)
-                rows.append(
-                    (
-                        selection,
-                        "least squares, few",
-                        fvu(y0[:, first], y_hat[:, first]),
-                        *_counts(beta, valid),
-                    )
-                )
+                error = fvu(y0[:, :few], y_hat[:, :few])
+                rows.append((selection, "least squares, few", error, *_counts(beta, valid)))
     l0 = code.valid.sum(-1).float().mean(-1)
-    rows.append(("own", "as trained", fvu(target, own_output), l0, torch.zeros(model.replicas)))
+    rows.append(("own", "as trained", fvu(x, own_output), l0, torch.zeros(model.replicas)))
     frames = [
         pd.DataFrame({"fvu": error, "l0": count, "negative": negative}).assign(
             selection=selection, coefficients=how, replica=range(model.replicas)
@@ -228,64 +224,6 @@ def measure(model: Dictionary, x: Tensor, z: Tensor, features: Tensor, parent: T
     return out
 
 
-@torch.no_grad()
-def measure_ridge(model: Ridge, x: Tensor) -> dict[str, Tensor]:
-    """How a ridge dictionary uses its importances e, a value a replica.
-
-    `square`: mean e^2; `dimension_error`: how far the sum of 1/(1 + lambda) is from tr H, relative, and `conservative`: the
-    share of samples where tr H is at most the sum; `ranks`: mean Spearman correlation within a sample of e_j with the
-    error that leaving column j out would add.
-    """
-    model.eval()
-    inputs, y = model.prepare(x)
-    code = model.select(inputs)
-    e = code.strength
-    exact = effective_dimension(model.table, flatten(code.index, model.n), e.flatten(0, 1)).view(e.shape[:2])
-    guess = shrinkage(e).sum(-1)
-    some = exact > 1e-6
-    relative = torch.where(some, (guess - exact).abs() / exact.clamp_min(1e-6), 0.0)
-    beta = model.project(code, y).coefficients.view(e.shape)
-    added = _leave_one_out(model, code, beta)
-    return {
-        "square": e.square().sum((1, 2)) / code.valid.sum((1, 2)).clamp_min(1),
-        "dimension_error": relative.sum(1) / some.sum(1).clamp_min(1),
-        "conservative": ((exact <= guess * (1 + 1e-5)) & some).sum(1) / some.sum(1).clamp_min(1),
-        "ranks": _rank_correlation(e, added, code.valid),
-    }
-
-
-def _leave_one_out(model: Ridge, code: Code, beta: Tensor) -> Tensor:
-    """beta_j^2 / ((X^T X + diag(lambda))^-1)_jj: what the ridge objective rises by without column j."""
-    rows = torch.stack([D[i] for D, i in zip(model.decoder, code.index, strict=True)])
-    scaled = code.strength[..., None] * (rows @ rows.mT) * code.strength[..., None, :]
-    inverse = (
-        torch.linalg.inv(scaled + torch.eye(model.k)).diagonal(dim1=-2, dim2=-1) * code.strength.square()
-    )
-    return torch.where(code.valid, beta.square() / inverse.clamp_min(1e-12), 0.0)
-
-
-def _rank_correlation(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
-    """Mean over samples with at least 3 valid entries of Spearman's correlation (no ties among continuous values)."""
-
-    def ranks(v: Tensor) -> Tensor:
-        order = torch.where(valid, v, torch.inf).argsort(-1).argsort(-1).float()
-        count = valid.sum(-1, keepdim=True)
-        return torch.where(valid, order - (count - 1) / 2, 0.0)
-
-    x, y = ranks(a), ranks(b)
-    enough = valid.sum(-1) >= 3
-    value = (x * y).sum(-1) / (x.square().sum(-1) * y.square().sum(-1)).sqrt().clamp_min(1e-12)
-    return torch.where(enough, value, 0.0).sum(1) / enough.sum(1).clamp_min(1)
-
-
-def _mean_square(model: Ridge, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    model.load_state_dict(state)
-    model.eval()
-    with torch.no_grad():
-        code = model.select(model.prepare(x)[0])
-    return code.strength.square().sum((1, 2)) / code.valid.sum((1, 2)).clamp_min(1)
-
-
 def tune(
     kind: str, k: int, methods: Sequence[str], rates: Iterable[float], *, seeds: int, steps: int, seed: int
 ) -> pd.DataFrame:
@@ -306,3 +244,40 @@ def tune(
             pd.DataFrame({"fvu": fvu(x, model(x)), "lr": lr}).assign(method=m) for m, model in models.items()
         ]
     return pd.concat(frames).groupby(["method", "lr"], sort=False)["fvu"].mean().unstack("lr")
+
+
+def baselines(
+    kind: str, k: int, *, seeds: int, samples: int = 2000, train: int = 4000, seed: int = 0
+) -> pd.DataFrame:
+    """FVU and recovery without gradient descent: MOD, the true dictionary and a random one (all coded by OMP), and PCA.
+
+    On the planted dictionaries that `planted` uses with the same seed. Tidy: method, seed, fvu, recovery, found.
+    """
+    generator = torch.Generator().manual_seed(1000 * seed + 17)
+    data = Planted(kind, replicas=seeds, generator=generator)
+    x, y = (data.sample(n, generator)[0] / data.scale for n in (samples, train))
+    mean = y.mean(1, keepdim=True)
+    x, y = x - mean, y - mean
+    random = torch.nn.functional.normalize(torch.randn(data.features.shape, generator=generator), dim=-1)
+    dictionaries = {
+        "MOD, OMP": coding.mod(y, data.n, k, generator=generator),
+        "true dictionary, OMP": data.features,
+        "random dictionary, OMP": random,
+    }
+    frames = []
+    for name, D in dictionaries.items():
+        index = coding.omp(D, x, k)
+        ones = torch.ones_like(index, dtype=torch.bool)
+        beta = coding.coefficients("least squares", D, index, ones.float(), ones, x)
+        y_hat = torch.stack(
+            [(b[..., None] * rows[i]).sum(1) for b, rows, i in zip(beta, D, index, strict=True)]
+        )
+        found = recovery.recovered(D, data.features)
+        columns = {"fvu": fvu(x, y_hat), "recovery": found["recovery"], "found": found["found"]}
+        frames.append(
+            pd.DataFrame({key: np.asarray(value) for key, value in columns.items()}).assign(method=name)
+        )
+    _, _, V = torch.linalg.svd(y, full_matrices=False)
+    V = V[:, :k]
+    frames.append(pd.DataFrame({"fvu": fvu(x, x @ V.mT @ V).numpy()}).assign(method=f"PCA, {k} components"))
+    return pd.concat([f.assign(kind=kind, k=k, seed=range(seeds)) for f in frames], ignore_index=True)

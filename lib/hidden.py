@@ -57,18 +57,23 @@ def train(images: Images, *, seeds: int, steps: int, seed: int) -> Network:
     ).model.eval()
 
 
-@torch.no_grad()
-def recovered_cross_entropy(
-    network: Network, name: str, h: Tensor, h_hat: Tensor, labels: Tensor
-) -> Float[Tensor, "seeds"]:
-    """(CE of the mean - CE of h_hat) / (CE of the mean - CE of h), where each takes the layer's place: 1 is perfect."""
+class Recovered:
+    """Cross entropy recovered by h_hat in a layer's place, (CE of the mean - CE of h_hat) / (CE of the mean - CE of h).
 
-    def loss(part: Tensor) -> Tensor:
-        logits = network.rest(part, name).permute(0, 2, 1)
-        return F.cross_entropy(logits, labels.expand(len(part), -1), reduction="none").mean(1)
+    1: as good as the layer itself; 0: as bad as its mean.
+    """
 
-    blank = loss(h.mean(1, keepdim=True).expand_as(h))
-    return (blank - loss(h_hat)) / (blank - loss(h))
+    def __init__(self, network: Network, name: str, labels: Tensor):
+        self.network, self.name, self.labels = network, name, labels
+
+    @torch.no_grad()
+    def __call__(self, h: Float[Tensor, "seeds n d"], h_hat: Tensor) -> Float[Tensor, "seeds"]:
+        blank, clean, given = map(self._loss, (h.mean(1, keepdim=True).expand_as(h), h, h_hat))
+        return (blank - given) / (blank - clean)
+
+    def _loss(self, h: Tensor) -> Tensor:
+        logits = self.network.rest(h, self.name).permute(0, 2, 1)
+        return F.cross_entropy(logits, self.labels.expand(len(h), -1), reduction="none").mean(1)
 
 
 def compare(
@@ -96,7 +101,7 @@ def compare(
     fit(models, batches(x, generator), steps=steps, lr=rates, name="activations")
     frames = []
     for name, model in models.items():
-        table = factorial.code_table(model, test, selections=("own", "OMP"))
+        table = factorial.code_table(model, test, k, selections=("own", "OMP"))
         if recovered is not None:
             with torch.no_grad():
                 share = recovered(test * rms + mean, model(test) * rms + mean).numpy()

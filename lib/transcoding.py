@@ -35,7 +35,7 @@ def pca_fvu(
 
 
 class Calibrated:
-    """Coefficients predicted from scores, a line s_j e_j + t_j a latent, fitted to the peeking ones on training data."""
+    """Coefficients predicted from scores: a line s_j e_j + t_j a latent, fitted to the peeking ones in training."""
 
     @torch.no_grad()
     def __init__(self, model: Dictionary, a: Tensor, y: Tensor):
