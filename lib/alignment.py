@@ -163,6 +163,14 @@ def digit_pairs(
             rows.append((f"learned rotation{name}", width, variables.digit_accuracy(network, test, Q)))
         if name:
             continue
+        sample, left = _states(network, images, labels, seeds, 4000, generator)
+        rows.append(
+            (
+                "class means",
+                9,
+                variables.digit_accuracy(network, test, interchange.span(_means(sample, left))),
+            )
+        )
         for kind, title in ((Projective, "tied projection"), (TopK, "top-k")):
             found = _left_columns(kind, network, images, labels, seeds, 2 * batch * steps, generator)
             for how, columns in found.items():
@@ -180,6 +188,19 @@ def digit_pairs(
     return pd.concat(frames, ignore_index=True)
 
 
+def _states(network, images, labels, seeds, n, generator: Generator) -> tuple[Tensor, Tensor]:
+    """n hidden states of random pairs `(seeds, n, d)`, and the left digits `(seeds, n)`."""
+    i, j = (torch.randint(len(images), (seeds, n), generator=generator) for _ in range(2))
+    with torch.no_grad():
+        return network.hidden(images[i], images[j]), labels[i]
+
+
+def _means(h: Tensor, left: Tensor) -> Tensor:
+    """Mean hidden state of each left digit, less the mean of all, `(seeds, 10, d)`: of rank 9."""
+    digits = F.one_hot(left, variables.DIGITS).float()
+    return digits.mT @ (h - h.mean(1, keepdim=True)) / digits.sum(1)[..., None]
+
+
 def _left_columns(
     kind, network, images, labels, seeds, hidden_states, generator: Generator
 ) -> dict[str, Tensor]:
@@ -188,19 +209,13 @@ def _left_columns(
     "by means": those that span the mean hidden states of the ten digits best (`coding.shared_omp`); "by correlation":
     those whose codes correlate most with one of the digits.
     """
-
-    def draw(n):
-        (i, j) = (torch.randint(len(images), (seeds, n), generator=generator) for _ in range(2))
-        with torch.no_grad():
-            return network.hidden(images[i], images[j]), labels[i]
-
-    sample, left = draw(4000)
+    sample, left = _states(network, images, labels, seeds, 4000, generator)
     mean, rms = scale(sample)
     model = kind(sample.shape[-1], 2 * LATENTS, 8, replicas=seeds, generator=generator)
 
     def states():
         while True:
-            yield (draw(128)[0] - mean) / rms
+            yield (_states(network, images, labels, seeds, 128, generator)[0] - mean) / rms
 
     fit(
         {"dictionary": model},
@@ -209,14 +224,11 @@ def _left_columns(
         lr=3e-3,
         name="dictionary of pairs",
     )
-    digits, h = F.one_hot(left, variables.DIGITS).float(), (sample - mean) / rms
+    h, rows = (sample - mean) / rms, model.decoder.detach()
+    digits = F.one_hot(left, variables.DIGITS).float()
     strength = interchange.correlation(_codes(model, h), digits).abs().amax(1)
-    means = digits.mT @ h / digits.sum(1)[..., None]
-    rows = model.decoder.detach()
-    best = {
-        "by means": coding.shared_omp(rows, means, 16),
-        "by correlation": strength.topk(16, dim=-1).indices,
-    }
+    by_means = coding.shared_omp(rows, _means(h, left), 16)
+    best = {"by means": by_means, "by correlation": strength.topk(16, dim=-1).indices}
     return {
         how: rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1])) for how, index in best.items()
     }

@@ -120,7 +120,7 @@ def mod(
         index = omp(dictionary, y, k)
         beta = coefficients("least squares", dictionary, index, ones, ones, y)
         codes = torch.zeros(replicas, samples, n).scatter_(-1, index, beta)
-        gram = codes.mT @ codes + 1e-6 * samples * torch.eye(n)
+        gram = codes.mT @ codes + 1e-6 * samples * torch.eye(n, device=y.device)
         rows = torch.linalg.solve(gram, codes.mT @ y)
         worst = (y - codes @ rows).square().sum(-1).topk(n, dim=-1).indices
         fresh = y.gather(1, worst[..., None].expand(-1, -1, d))

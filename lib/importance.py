@@ -40,7 +40,8 @@ def _leave_one_out(model: Ridge, code: Code, beta: Tensor) -> Tensor:
     rows = torch.stack([D[i] for D, i in zip(model.decoder, code.index, strict=True)])
     scaled = code.strength[..., None] * (rows @ rows.mT) * code.strength[..., None, :]
     inverse = (
-        torch.linalg.inv(scaled + torch.eye(model.k)).diagonal(dim1=-2, dim2=-1) * code.strength.square()
+        torch.linalg.inv(scaled + torch.eye(model.k, device=scaled.device)).diagonal(dim1=-2, dim2=-1)
+        * code.strength.square()
     )
     return torch.where(code.valid, beta.square() / inverse.clamp_min(1e-12), 0.0)
 

@@ -80,7 +80,9 @@ def effective_dimension(
     """
     gram = _gram(table, index)
     scaled = importance[:, :, None] * gram * importance[:, None, :]
-    factor = torch.linalg.cholesky(scaled + torch.eye(index.shape[1], dtype=scaled.dtype))
+    factor = torch.linalg.cholesky(
+        scaled + torch.eye(index.shape[1], dtype=scaled.dtype, device=scaled.device)
+    )
     return index.shape[1] - torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2).sum(1)
 
 

@@ -30,7 +30,7 @@ class Step:
         self, model: Dictionary, *, lr: float | Tensor = 1e-3, clip: float = 1.0, steps: int | None = None
     ):
         self.model, self.clip, self.steps, self.taken = model, clip, steps, 0
-        self.lr = torch.as_tensor(lr, dtype=torch.float32).expand(model.replicas)
+        self.lr = torch.as_tensor(lr, dtype=torch.float32, device=model.bias.device).expand(model.replicas)
         if not (self.lr.isfinite().all() and (self.lr > 0).all()):
             raise ValueError(f"lr is {lr}; it must be finite and above 0")
         # Adam's steps are scaled a replica afterwards where rates differ; where they do not, it does it itself.
