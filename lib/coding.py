@@ -122,8 +122,9 @@ def mod(
         codes = torch.zeros(replicas, samples, n).scatter_(-1, index, beta)
         gram = codes.mT @ codes + 1e-6 * samples * torch.eye(n, device=y.device)
         rows = torch.linalg.solve(gram, codes.mT @ y)
-        worst = (y - codes @ rows).square().sum(-1).topk(n, dim=-1).indices
-        fresh = y.gather(1, worst[..., None].expand(-1, -1, d))
         used = (codes != 0).any(1)
+        worst = (y - codes @ rows).square().sum(-1).topk(n, dim=-1).indices
+        worst = worst.gather(1, ((~used).cumsum(-1) - 1).clamp_min(0))  # the first unused row gets the worst
+        fresh = y.gather(1, worst[..., None].expand(-1, -1, d))
         dictionary = torch.nn.functional.normalize(torch.where(used[..., None], rows, fresh), dim=-1)
     return dictionary

@@ -240,6 +240,6 @@ class L1(Dictionary):
             with torch.no_grad():
                 self.idle += z.shape[1]
                 self.idle[(z > 0).any(1)] = 0
-        norm = y.square().sum(-1).mean(-1).sqrt().detach()
+        norm = y.square().sum(-1).mean(-1).sqrt().detach().clamp_min(1e-30)
         error = self._relative((y - z @ self.decoder).square().sum(-1), y)
         return error + self.penalty * z.sum(-1).mean(-1) / norm

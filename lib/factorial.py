@@ -3,6 +3,7 @@
 Every method trains on the same batches in one pass over them; each job (data, k) runs in a process of its own.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import joblib
@@ -64,8 +65,11 @@ def initialise(model: Dictionary, x: Tensor) -> None:
 def parallel(jobs: Mapping[str, tuple[Callable, Mapping]], name: str) -> dict:
     """The results of jobs (a function and its arguments), in as many processes as there are cores, each on one."""
     run = joblib.Parallel(n_jobs=min(len(jobs), joblib.cpu_count()), return_as="generator")
-    results = run(joblib.delayed(_alone)(function, settings) for function, settings in jobs.values())
-    return dict(zip(jobs, progress(results, name, total=len(jobs)), strict=True))
+    with warnings.catch_warnings():
+        # joblib replaces workers that have grown, which is as it should be.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        results = run(joblib.delayed(_alone)(function, settings) for function, settings in jobs.values())
+        return dict(zip(jobs, progress(results, name, total=len(jobs)), strict=True))
 
 
 def _alone(function: Callable, settings: Mapping):

@@ -59,7 +59,7 @@ def project(
 
     Defined for whatever support: of equal columns the sum of coefficients counts, a column of zeros and a target of
     zeros have coefficients 0, d or more independent columns reproduce y. Raises ValueError on shapes that do not
-    fit and on values that are not finite. Computed in float32 at least, whatever the table's type.
+    fit and on values that are not finite. Gram matrix and solve are in float32 at least, whatever the table's type.
     """
     if table.ndim != 2 or y.ndim != 2 or y.shape[1] != table.shape[1]:
         raise ValueError(
@@ -119,7 +119,7 @@ def dots(
     # The gradient of `embedding_bag` to its weights: the rows are read where they are, not gathered (0 is its "sum").
     backward = torch.ops.aten._embedding_bag_per_sample_weights_backward
     g = g.to(table.dtype).contiguous()
-    return backward(g, table, index.flatten(), starts, sample, 0).view(batch, k)
+    return backward(g, table, index.flatten().contiguous(), starts, sample, 0).view(batch, k)
 
 
 class _Decode(torch.autograd.Function):
@@ -202,7 +202,7 @@ class _Project(torch.autograd.Function):
                 d_table = _scatter_pair(index, weights, sources, len(table)).to(table.dtype)
             if ctx.ridge and ctx.needs_input_grad[3]:
                 # -u_j beta_j dlambda_j/de_j = 2 u_j beta_j / e_j^3 = 2 mu_j gamma_j / e_j
-                d_importance = (2 * mu * gamma / scale.clamp_min(1e-30)).to(y.dtype)
+                d_importance = (2 * mu * gamma / torch.where(scale == 0, 1.0, scale)).to(y.dtype)
         if d_error is not None and ctx.needs_input_grad[2]:
             direct = 2 * d_error[:, None] * residual
             d_y = direct if d_y is None else d_y + direct
@@ -211,7 +211,7 @@ class _Project(torch.autograd.Function):
 
 def _bag(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     weight = weight.to(table.dtype)
-    return F.embedding_bag(index, table, per_sample_weights=weight, mode="sum").to(
+    return F.embedding_bag(index.contiguous(), table, per_sample_weights=weight, mode="sum").to(
         torch.promote_types(table.dtype, torch.float32)
     )
 

@@ -175,7 +175,7 @@ def _write(path: Path, runs: Mapping[str, Step], out: Fitted, step: int, steps: 
         }
         for at, states in out.snapshots.items():
             tensors |= {f"{key}/snapshot/{at}/{name}": value for name, value in states[key].items()}
-    about = {"step": step, "steps": steps, "models": [[key, _about(run.model)] for key, run in runs.items()]}
+    about = {"step": step, "steps": steps, "models": [[key, _about(run)] for key, run in runs.items()]}
     about["recorded"], about["snapshots"] = out.steps, list(out.snapshots)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -190,7 +190,7 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        expected = [[key, _about(run.model)] for key, run in runs.items()]
+        expected = [[key, _about(run)] for key, run in runs.items()]
         if about["steps"] != steps or about["models"] != expected:
             raise ValueError(
                 f"it is of {about['steps']} steps of {about['models']}, not of {steps} of {expected}"
@@ -220,5 +220,5 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
     return about["step"]
 
 
-def _about(model: Dictionary) -> list:
-    return [type(model).__name__, model.config]
+def _about(run: Step) -> list:
+    return [type(run.model).__name__, run.model.config, run.lr.tolist()]

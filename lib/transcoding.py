@@ -42,8 +42,9 @@ class Calibrated:
         self.model = model.eval()
         code, beta = self._peeking(a, y)
         n = model.n
-        sums = [torch.zeros(model.replicas, n) for _ in range(5)]
-        e = code.strength
+        # In float64: a latent's scores may vary little about a large mean.
+        sums = [torch.zeros(model.replicas, n, dtype=torch.float64) for _ in range(5)]
+        e, beta = code.strength.double(), beta.double()
         for total, value in zip(sums, (torch.ones_like(e), e, e * e, beta, e * beta), strict=True):
             total.scatter_add_(1, code.index.flatten(1), (value * code.valid).flatten(1))
         count, se, see, sb, seb = sums
@@ -63,7 +64,7 @@ class Calibrated:
         slope, offset = (
             part.gather(1, code.index.flatten(1)).view_as(code.strength) for part in (self.slope, self.offset)
         )
-        beta = torch.where(code.valid, slope * code.strength + offset, 0.0)
+        beta = torch.where(code.valid, slope * code.strength + offset, 0.0).to(a.dtype)
         y_hat = decode(model.table, flatten(code.index, model.n), beta.flatten(0, 1))
         return y_hat.view(model.replicas, -1, model.d) + model.centre[:, None]
 
