@@ -1,10 +1,9 @@
-"""The speed figures, as ratios measured in one run: `python -m lib.benchmark` (or `make benchmark`).
+"""The speed of diffusion and of replicas, as ratios measured in one run; `notebooks/speed` shows them.
 
 Factorised diffusion against the dense kernel, forward and backward on one core, with peak memory; and
 a training step of 32 inner replicas against one.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -67,6 +66,8 @@ def diffusion(sizes=SIZES, repetitions: int = 3) -> pd.DataFrame:
     """Time of both kernels on one core: n, repetition, dense and factorised (seconds), ratio."""
     rows = []
     with threads(1):
+        for kernel in ("dense", "factorised"):
+            _step(kernel, 64)()  # torch chooses and loads its own kernels at the first call
         for repetition in range(repetitions):
             for n in sizes:
                 dense, factorised = (_seconds(_step(kernel, n)) for kernel in ("dense", "factorised"))
@@ -88,7 +89,7 @@ def memory(sizes=SIZES) -> pd.DataFrame:
     for n in sizes:
         peak = {}
         for kernel in ("dense", "factorised"):
-            command = [sys.executable, "-m", "lib.benchmark", "--memory-of", kernel, str(n)]
+            command = [sys.executable, "-m", "lib.benchmark", kernel, str(n)]
             peak[kernel] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         rows.append(dict(n=n, **peak))
     return pd.DataFrame(rows)
@@ -134,25 +135,5 @@ def replicas(many: int = 32, batch: int = 256, repetitions: int = 3) -> pd.DataF
     return table.assign(ratio=table["many"] / table["one"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of samples n")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--memory-of", nargs=2, metavar=("KERNEL", "N"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.memory_of:
-        print(_added_memory(arguments.memory_of[0], int(arguments.memory_of[1])))
-        return
-    times = diffusion(arguments.sizes, arguments.repetitions)
-    print("PWAK(K) E, forward and backward, one core (seconds; median over repetitions)")
-    print(
-        times.groupby("n")[["dense", "factorised", "ratio"]].median().to_string(float_format="{:.4g}".format)
-    )
-    print("\nPeak memory added by one pass (MB)")
-    print(memory(arguments.sizes).to_string(index=False, float_format="{:.1f}".format))
-    print(f"\nDeePWAK training step, batch 256, {torch.get_num_threads()} threads (seconds)")
-    print(replicas(repetitions=arguments.repetitions).to_string(index=False, float_format="{:.4g}".format))
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # for `memory`
+    print(_added_memory(sys.argv[1], int(sys.argv[2])))

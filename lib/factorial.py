@@ -244,9 +244,8 @@ def tune(
         initialise(model, x)
     fit(models, stream, steps=steps, lr=dict.fromkeys(models, lr), name="learning rates")
     with torch.no_grad():
-        frames = [
-            pd.DataFrame({"fvu": fvu(x, model(x)), "lr": lr}).assign(method=m) for m, model in models.items()
-        ]
+        errors = {method: fvu(x, model(x)).numpy() for method, model in models.items()}
+    frames = [pd.DataFrame({"fvu": e, "lr": rates * seeds}).assign(method=m) for m, e in errors.items()]
     return pd.concat(frames).groupby(["method", "lr"], sort=False)["fvu"].mean().unstack("lr")
 
 

@@ -20,7 +20,14 @@ Activations = Float[Tensor, "replicas n d_in"]
 Sees = Literal["itself", "view", "complement"]
 
 
-class SAE(nn.Module):
+class _Reconstructing(nn.Module):
+    """Trained for reconstruction alone, as all inner models are."""
+
+    def loss(self, x: Activations, view: Activations | None = None) -> Float[Tensor, "replicas"]:
+        return (self(x, view) - x).square().mean((1, 2))
+
+
+class SAE(_Reconstructing):
     """Tied autoencoder E = ReLU(W x + b), x_hat = W^T E; weights and biases start standard normal.
 
     Sizes 3-27; the source's SAE trained for reconstruction alone, without a sparsity penalty.
@@ -40,9 +47,6 @@ class SAE(nn.Module):
     def forward(self, x: Activations, view: Activations | None = None) -> Activations:
         return self.decode(self.encode(x))
 
-    def loss(self, x: Activations, view: Activations | None = None) -> Float[Tensor, "replicas"]:
-        return (self(x, view) - x).square().mean((1, 2))
-
 
 class DenseAutoencoder(SAE):
     """DeePWAK without diffusion: encoder 3-9-27 (ReLU), decoder 27-9-3 (ReLU between, linear out)."""
@@ -59,7 +63,7 @@ class DenseAutoencoder(SAE):
         return self.decoder(E)
 
 
-class Diffusing(nn.Module):
+class Diffusing(_Reconstructing):
     """An autoencoder whose embeddings are diffused over soft clusters before decoding.
 
         K = softmax(partitioner(seen)),   E_hat = PWAK(K) E,   x_hat = decode(E_hat)
@@ -108,9 +112,6 @@ class Diffusing(nn.Module):
         K = self.assign(x, view)
         return self.autoencoder.decode(diffuse(_harden(K) if hard else K, E, self.normalise))
 
-    def loss(self, x: Activations, view: Activations | None = None) -> Float[Tensor, "replicas"]:
-        return (self(x, view) - x).square().mean((1, 2))
-
     def _seen(self, x: Activations, view: Activations | None) -> Activations:
         if self.sees == "view" and view is None:
             raise ValueError('a partitioner that sees "view" needs the argument view')
@@ -125,7 +126,7 @@ class Diffusing(nn.Module):
         return self._partition(masked.reshape(replicas, d * n, d)).unflatten(-1, (d, n)).movedim(2, 1)
 
 
-class Codebook(nn.Module):
+class Codebook(_Reconstructing):
     """The control without neighbours: x_hat = decode(K^T D) with a learned dictionary D `(k, latents)`.
 
     DeePWAK with the mean over the other samples replaced by a constant: an autoencoder whose code is the
@@ -147,9 +148,6 @@ class Codebook(nn.Module):
     def forward(self, x: Activations, view: Activations | None = None, hard: bool = False) -> Activations:
         K = self.assign(x)
         return self.decoder((_harden(K) if hard else K).mT @ self.dictionary)
-
-    def loss(self, x: Activations, view: Activations | None = None) -> Float[Tensor, "replicas"]:
-        return (self(x) - x).square().mean((1, 2))
 
 
 def _harden(K: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch k n"]:

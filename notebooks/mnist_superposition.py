@@ -253,6 +253,8 @@ D_random = toy.dimensionality(toy.ToyModel(p.toy_seeds, generator=generator(6)).
 per_feature = (30 / trained.model.W.detach().square().sum((1, 2))).unflatten(0, (p.toy_seeds, -1)).numpy()
 at_five = int(np.abs(np.log(inverse_density / 5)).argmin())
 toy_median, toy_random = np.median(D[:, at_five], axis=1), np.median(D_random, axis=1)
+norm = trained.model.W.detach().square().sum(1).unflatten(0, (p.toy_seeds, -1)).numpy()
+represented = np.ma.median(np.ma.masked_where(norm <= 0.5, D), axis=2).filled(np.nan)
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 4))
@@ -439,7 +441,7 @@ report.figure(
 )
 
 # %% [markdown]
-# **How to read it.** noise2self sees only the upper curve's shape; it succeeds where both minima fall on the same $k$. The two
+# **How to read it.** noise2self sees only the shape of the lower, blue curve; it succeeds where both minima fall on the same $k$. The two
 # do not coincide exactly, because the neighbours were themselves chosen by looking at the noisy sample: already here the
 # prediction is not quite independent of what it predicts. This is the leak of the next sections, in small.
 #
@@ -754,7 +756,7 @@ report.figure(
 # \hat{E}_i = \Big( \sum_j K_j F_j^\top \Big)^{\!\top} K_i - q_i F_i, \qquad F_j = E_j / c_j ,
 # $$
 #
-# in $O(nkd)$ time and $O(nk)$ memory (`lib.affinity.diffuse`); the gradient is as cheap. `make benchmark` measures this table anywhere.
+# in $O(nkd)$ time and $O(nk)$ memory (`lib.affinity.diffuse`); the gradient is as cheap. `notebooks/speed` measures this table with more repetitions.
 
 # %%
 sizes = [n for n in benchmark.SIZES if n <= p.largest_n]
@@ -854,6 +856,15 @@ evidence = {  # claim: (one value a unit of replication, the same of its control
     "platonic-forms-mended": (ari(16, 64, "view") - ari(16, 0, "view"), ari(16, 0, "view")),
     "platonic-forms-leak": (ari(16, 128, clusters=0, column="fvu"), ari(16, 0, clusters=0, column="fvu")),
     "toy-plateau": (toy_median, toy_random),
+    "toy-plateau-represented": (represented[:, at_five], represented[:, -1]),
+    "interpretable-beyond-autoencoder": (
+        unit("selectivity", "DeePWAK") - unit("selectivity", "Autoencoder"),
+        unit("selectivity", "Autoencoder"),
+    ),
+    "bisemantic-beyond-untrained": (
+        unit("bisemantic", "DeePWAK") - unit("bisemantic", "DeePWAK, untrained"),
+        unit("bisemantic", "DeePWAK, untrained"),
+    ),
 }
 verdicts = {name: ledger.judge(claim[name], *values) for name, values in evidence.items()}
 

@@ -455,8 +455,16 @@ score = {
 }
 both = np.array([score[min(pool, key=lambda m: np.delete(score[m], s).mean())][s] for s in range(p.seeds)])
 best_variant = min(pool, key=lambda m: score[m].mean())
+to_the_left = (
+    "ridge, normalised",
+    "tied ridge",
+    "penalised tied hybrid",
+    "top-k",
+    "penalised hybrid",
+    "tied projection",
+)
 fig, ax = plt.subplots(figsize=(8, 4.6))
-for i, m in enumerate(on_hierarchy):
+for m in on_hierarchy:
     f, absorbed = error(m, "hierarchy"), of("absorption", m, "hierarchy")
     colour = report.COLOURS[0] if m in pool else report.COLOURS[1]
     ax.errorbar(
@@ -472,7 +480,8 @@ for i, m in enumerate(on_hierarchy):
     ax.annotate(
         m,
         (f.mean(), absorbed.mean()),
-        xytext=(5, 4 if i % 2 else -11),
+        xytext=(-6, -3) if m in to_the_left else (6, 5),
+        ha="right" if m in to_the_left else "left",
         textcoords="offset points",
         fontsize=9,
     )
