@@ -110,8 +110,9 @@ def compare(
             with torch.no_grad():
                 y_hat = calibrated(x) if peeks and arm.startswith("not") else model(x, test_y)
             rows.append((name, arm, fvu(test_y, y_hat)))
-    ones = [torch.cat([part, torch.ones(*part.shape[:2], 1)], -1) for part in (a, test_a)]
-    linear = ones[1] @ torch.linalg.lstsq(ones[0], y).solution
+    ones = [torch.cat([part, torch.ones(*part.shape[:2], 1)], -1).double() for part in (a, test_a)]
+    # Pixels at the rim hardly vary: gelsd, by singular values and in float64, bears that.
+    linear = (ones[1] @ torch.linalg.lstsq(ones[0], y.double(), driver="gelsd").solution).to(y.dtype)
     rows.append((f"PCA, {k} components", "peeking", pca_fvu(y, test_y, k)))
     rows.append(("linear regression", "not peeking", fvu(test_y, linear)))
     frames = [

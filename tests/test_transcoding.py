@@ -110,3 +110,14 @@ def test_arms():
     assert error["hybrid", "not peeking, shuffled input"] > error["hybrid", "not peeking"] + 0.1
     assert error["PCA, 4 components", "peeking"] == pytest.approx(pca_fvu(y, test_y, 4).mean().item())
     assert 1.2 > error["linear regression", "not peeking"] > 0.8, "|x| has no linear part"
+
+
+def test_linear_regression_bears_columns_that_do_not_vary():
+    """As pixels at the rim of an image: the plainest solver (gelsy) gives up on them."""
+    a = torch.randn(1, 400, 30, generator=generator())
+    a[..., :12] = 0.5
+    a[..., 12] = 0
+    a[0, 7, 12] = 1e-3
+    y = a @ torch.randn(1, 30, 5, generator=generator(1))
+    frame = transcoding.compare(a, y, a, y, ["top-k"], k=2, n=8, steps=2, rates={"top-k": 1e-3}, seed=0)
+    assert frame.query("method == 'linear regression'")["fvu"].item() < 1e-6
