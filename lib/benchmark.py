@@ -4,13 +4,11 @@ Factorised diffusion against the dense kernel, forward and backward on one core,
 a training step of 32 inner replicas against one.
 """
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +16,7 @@ import torch
 
 from lib import inner
 from lib.affinity import diffuse, pwak
+from lib.peers import peak_memory
 
 SIZES = (1024, 4096, 16384)
 CLUSTERS, LATENTS = 12, 27  # the study's sizes
@@ -99,19 +98,9 @@ def _added_memory(kernel: str, n: int) -> float:
     with threads(1):
         _step(kernel, 64)()  # what torch itself allocates at the first call is not the kernel's
         step = _step(kernel, n)
-        before = _peak_memory()
+        before = peak_memory()
         step()
-        return _peak_memory() - before
-
-
-def _peak_memory() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the parent process held before exec
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return peak_memory() - before
 
 
 def replicas(many: int = 32, batch: int = 256, repetitions: int = 3) -> pd.DataFrame:

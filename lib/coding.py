@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import nnls as solve_nnls
 from torch import Tensor
 
-from lib.projection import project
+from lib.projection import decode, project
 from lib.selection import flatten, top_k
 
 COEFFICIENTS = ("amplitude", "least squares", "ridge", "NNLS")
@@ -89,6 +89,13 @@ def coefficients(
     flat, table = flatten(index, dictionary.shape[-2]), dictionary.flatten(0, 1)
     found = project(table, flat, y.flatten(0, 1), importance, valid.flatten(0, 1))
     return found.coefficients.view(index.shape)
+
+
+def reconstruct(dictionary: Tensor, index: Tensor, beta: Tensor) -> Float[Tensor, "replicas batch d"]:
+    """What sparse codes `(replicas, batch, k)` stand for in each replica's dictionary."""
+    n, d = dictionary.shape[-2:]
+    flat = decode(dictionary.flatten(0, 1), flatten(index, n), beta.flatten(0, 1))
+    return flat.view(*index.shape[:2], d)
 
 
 def nnls(dictionary: Tensor, index: Tensor, valid: Tensor, y: Tensor) -> Tensor:

@@ -181,9 +181,7 @@ def code_table(
             cut = slice(few if how == "NNLS" else None)
             part = [v[:, cut] for v in (index, strength, valid, y0)]
             beta = coding.coefficients(how, model.decoder, *part)
-            y_hat = torch.stack(
-                [(b[..., None] * D[i]).sum(1) for b, D, i in zip(beta, model.decoder, part[0], strict=True)]
-            )
+            y_hat = coding.reconstruct(model.decoder, part[0], beta)
             rows.append((selection, how, fvu(part[3], y_hat), *_counts(beta, part[2])))
             if how == "least squares":
                 error = fvu(y0[:, :few], y_hat[:, :few])
@@ -272,9 +270,7 @@ def baselines(
         index = coding.omp(D, x, k)
         ones = torch.ones_like(index, dtype=torch.bool)
         beta = coding.coefficients("least squares", D, index, ones.float(), ones, x)
-        y_hat = torch.stack(
-            [(b[..., None] * rows[i]).sum(1) for b, rows, i in zip(beta, D, index, strict=True)]
-        )
+        y_hat = coding.reconstruct(D, index, beta)
         found = recovery.recovered(D, data.features)
         columns = {"fvu": fvu(x, y_hat), "recovery": found["recovery"], "found": found["found"]}
         frames.append(

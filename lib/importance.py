@@ -28,7 +28,7 @@ def measure(model: Ridge, x: Tensor) -> dict[str, Tensor]:
     beta = model.project(code, y).coefficients.view(e.shape)
     added = _leave_one_out(model, code, beta)
     return {
-        "square": e.square().sum((1, 2)) / code.valid.sum((1, 2)).clamp_min(1),
+        "square": _square(code),
         "dimension_error": relative.sum(1) / some.sum(1).clamp_min(1),
         "conservative": ((exact <= guess * (1 + 1e-5)) & some).sum(1) / some.sum(1).clamp_min(1),
         "ranks": _rank_correlation(e, added, code.valid),
@@ -64,5 +64,8 @@ def _rank_correlation(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
 def mean_square(model: Ridge, x: Tensor) -> Tensor:
     """Mean e^2 of the selected latents, a replica."""
     model.eval()
-    code = model.select(model.prepare(x)[0])
+    return _square(model.select(model.prepare(x)[0]))
+
+
+def _square(code: Code) -> Tensor:
     return code.strength.square().sum((1, 2)) / code.valid.sum((1, 2)).clamp_min(1)

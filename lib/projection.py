@@ -93,20 +93,24 @@ def scatter(
     rows: int,
 ) -> Float[Tensor, "rows d"]:
     """The transpose of `decode`: row r of the result is the sum of weight_bj source_b over all index_bj = r."""
-    flat, order = index.flatten().sort()
-    starts = torch.searchsorted(flat, torch.arange(rows, device=index.device))
+    order, starts = _by_row(index, rows)
     weight = weight.flatten()[order].to(source.dtype)
     return F.embedding_bag(order // index.shape[1], source, starts, per_sample_weights=weight, mode="sum")
 
 
 def _scatter_pair(index: Tensor, weights: Tensor, sources: Tensor, rows: int) -> Tensor:
     """The sum of two scatters over one index: weights `(2, batch, k)` and sources `(2, batch, d)`; sorts once."""
-    flat, order = index.flatten().sort()
-    starts = torch.searchsorted(flat, torch.arange(rows, device=index.device))
+    order, starts = _by_row(index, rows)
     weight = weights.flatten(1)[:, order].T.flatten().to(sources.dtype)
     sample = order // index.shape[1]
     sample = torch.stack([sample, sample + len(index)], 1).flatten()
     return F.embedding_bag(sample, sources.flatten(0, 1), 2 * starts, per_sample_weights=weight, mode="sum")
+
+
+def _by_row(index: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The entries of an index sorted by the row they name, and where each row's begin."""
+    flat, order = index.flatten().sort()
+    return order, torch.searchsorted(flat, torch.arange(rows, device=index.device))
 
 
 def dots(

@@ -51,14 +51,9 @@ def selected(
     index: Int[Tensor, "replicas batch k"], valid: Tensor, n: int
 ) -> Bool[Tensor, "replicas batch n"]:
     """Supports as masks."""
-    mask = torch.zeros(*index.shape[:2], n, dtype=torch.bool, device=index.device)
-    return mask.scatter_(2, index, valid) if valid.all() else _masked(mask, index, valid)
-
-
-def _masked(mask: Tensor, index: Tensor, valid: Tensor) -> Tensor:
     # An index may be listed twice only where it is not valid: those are sent to a column of their own.
-    wide = torch.zeros(*mask.shape[:2], mask.shape[2] + 1, dtype=torch.bool, device=mask.device)
-    return wide.scatter_(2, torch.where(valid, index, mask.shape[2]), True)[..., :-1]
+    wide = torch.zeros(*index.shape[:2], n + 1, dtype=torch.bool, device=index.device)
+    return wide.scatter_(2, torch.where(valid, index, n), True)[..., :-1]
 
 
 def absorption(

@@ -13,12 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib import factorial
+from lib import coding, factorial
 from lib.dictionaries import Code, Dictionary
 from lib.hidden import batches
 from lib.metrics import fvu
-from lib.projection import decode
-from lib.selection import flatten
 from lib.streaming import fit
 
 ARMS = ("peeking", "not peeking", "peeking, shuffled input", "not peeking, shuffled input")
@@ -65,8 +63,7 @@ class Calibrated:
             part.gather(1, code.index.flatten(1)).view_as(code.strength) for part in (self.slope, self.offset)
         )
         beta = torch.where(code.valid, slope * code.strength + offset, 0.0).to(a.dtype)
-        y_hat = decode(model.table, flatten(code.index, model.n), beta.flatten(0, 1))
-        return y_hat.view(model.replicas, -1, model.d) + model.centre[:, None]
+        return coding.reconstruct(model.decoder, code.index, beta) + model.centre[:, None]
 
     def _peeking(self, a: Tensor, y: Tensor) -> tuple[Code, Tensor]:
         inputs, target = self.model.prepare(a, y)
