@@ -226,7 +226,17 @@ def _commit() -> str:
 
 
 def _versions() -> dict[str, str]:
-    known = ("torch", "numpy", "scipy", "pandas", "sklearn", "statsmodels", "matplotlib", "transformer_lens")
+    known = (
+        "torch",
+        "numpy",
+        "scipy",
+        "pandas",
+        "sklearn",
+        "matplotlib",
+        "tokenizers",
+        "transformers",
+        "transformer_lens",
+    )
     packages = {"sklearn": "scikit-learn", "transformer_lens": "transformer-lens"}
     loaded = [packages.get(name, name) for name in known if name in sys.modules]
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in loaded}
