@@ -1,0 +1,113 @@
+"""The feature sets of one language model and one seed, with everything that energy matching compares them with."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from lib import energy_study, language_model, neox, nulls, probe_geometry
+from lib.corpus import Document
+from lib.language_model import LanguageModel
+from lib.probe_data import ProbeSet, athletes
+from lib.probe_geometry import Probed
+from lib.progress import progress
+
+SETS = ("text features", "athletes")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Probes of one feature set on some layers of a model, and the same of its nulls.
+
+    `shuffled` `(layers, draws, n, d)`: directions on shuffled labels; `random` `(layers, models, n, d)`: with random
+    weights, and their AUC `(layers, models, n)`; `labels` `(n, n)`: correlations of the labels; `dropped`: features
+    that had too few items, with why.
+    """
+
+    features: tuple[str, ...]
+    dropped: dict[str, str]
+    items: int
+    probed: Probed
+    shuffled: Tensor
+    random: Tensor
+    random_auc: ndarray
+    labels: Tensor
+
+
+def layers_of(model: LanguageModel, count: int) -> list[int]:
+    """`count` layers, evenly spread, the last among them; all where there are fewer."""
+    count = min(count, model.layers)
+    return sorted({model.layers - 1 - round(i * model.layers / count) for i in range(count)})
+
+
+def feature_sets(
+    model: LanguageModel,
+    documents: Sequence[Document],
+    rng: np.random.Generator,
+    sequences: int,
+    samples: int,
+) -> dict[str, tuple[ProbeSet, dict[str, str]]]:
+    """Text features in passages of the documents, and athletes' sports at their surnames; what is dropped, with why."""
+    text = probe_geometry.text_set(
+        model, documents, rng, sequences, maximum=samples, at_least=max(samples // 20, 20)
+    )
+    return dict(zip(SETS, (text, (athletes(model.tokenizer), {})), strict=True))
+
+
+def unit(
+    model: LanguageModel,
+    found: ProbeSet,
+    dropped: dict[str, str],
+    layers: Sequence[int],
+    rng: np.random.Generator,
+    draws: int,
+    random_models: int,
+    folder=None,
+) -> Unit:
+    """Everything about one feature set; `folder` is the cache of activations."""
+    X = probe_geometry.items(model, found, layers, folder)
+    probed = probe_geometry.probe(X, found, rng)
+    # An athlete has one sport, so a shuffled one has one too.
+    shuffled = probe_geometry.shuffled(X, found, draws, rng, whole_groups=found.name == "athletes")
+    seeds = rng.integers(2**31, size=random_models).tolist()
+    random, auc = probe_geometry.random_weights(model.name, found, layers, seeds, rng)
+    labels = nulls.label_correlation(torch.tensor(found.labels), torch.tensor(found.use))
+    items = int(found.use.any(0).sum())
+    return Unit(found.features, dropped, items, probed, shuffled, random, auc, labels)
+
+
+def over_training(
+    folder: str, documents: Sequence[Document], sequences: int, samples: int, draws: int
+) -> pd.DataFrame | None:
+    """Excess energy in the last layer of neox-tiny at the steps that `folder` keeps: step, set, target, draw, excess.
+
+    None where no folder is given. Raises ValueError where it keeps no steps.
+    """
+    if not folder:
+        return None
+    steps = neox.kept(folder)
+    if not steps:
+        raise ValueError(
+            f"checkpoints is {folder!r}, which holds no step-<n>.safetensors; `python -m lib.neox train` writes them"
+        )
+    _, tokenizer = neox.load_pretrained()
+    parts = []
+    for step in progress(steps, "checkpoints"):
+        with tempfile.TemporaryDirectory() as place:
+            neox.save_pretrained(neox.load_step(folder, step), tokenizer, f"{place}/step")
+            model = language_model.load(f"{place}/step")
+        rng = np.random.default_rng(0)
+        for kind, (found, _) in feature_sets(model, documents, rng, sequences, samples).items():
+            X = probe_geometry.items(model, found, [model.layers - 1], cached=False)
+            real = probe_geometry.probe(X, found, rng).directions[0]
+            shuffled = probe_geometry.shuffled(X, found, draws, rng, whole_groups=kind == SETS[1])
+            generator = torch.Generator().manual_seed(0)
+            targets = energy_study.targets(real, {"shuffled labels": shuffled[0]}, draws, generator)
+            part = energy_study.measured(targets, kernels=("exp",))
+            parts.append(part.assign(step=step, set=kind))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,197 @@
+"""A unit holds the probes of one set and their nulls, each by the function that makes it; layers; checkpoints."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import small_neox
+import torch
+from plain import close
+
+from lib import energy_study, energy_units, language_model, neox, nulls, probe_geometry
+from lib.corpus import Document
+from lib.energy_units import SETS, feature_sets, layers_of, over_training, unit
+from lib.probe_data import ProbeSet
+
+TEXT, ATHLETES = SETS
+
+
+def small_set(name, features=4):
+    """Ten groups of as many items as there are features, two tokens each; every group has each feature once."""
+    rng = np.random.default_rng(0)
+    count = 10 * features
+    ids = rng.integers(1, 250, (count, 6))
+    indices = np.argwhere(np.ones((count, 6), bool) & (np.arange(6) >= 4))
+    which = np.concatenate([rng.permutation(features) for _ in range(10)])
+    labels = which == np.arange(features)[:, None]
+    use = np.ones_like(labels)
+    use[0, -1] = False
+    mask, groups = np.ones_like(ids, bool), np.repeat(np.arange(10), features)
+    owner, names = indices[:, 0], tuple("abcdef"[:features])
+    return ProbeSet(name, (), ids, mask, indices, owner, names, labels, use, groups)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return small_neox.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("units") / "model"
+    neox.save_pretrained(small_neox.model(len(tokenizer), max_position_embeddings=128), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return language_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def found(model, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    rng = np.random.default_rng(0)
+    return unit(model, small_set(ATHLETES), {"x": "too few"}, [0, 1], rng, 3, 2, cache)
+
+
+def test_layers_are_evenly_spread_and_end_with_the_last():
+    def chosen(layers, count):
+        return layers_of(SimpleNamespace(layers=layers), count)
+
+    assert [chosen(6, count) for count in (1, 2, 3, 6, 9)] == [
+        [5],
+        [2, 5],
+        [1, 3, 5],
+        [*range(6)],
+        [*range(6)],
+    ]
+    assert chosen(16, 4) == [3, 7, 11, 15]
+    for layers in range(1, 25):
+        for count in range(1, layers + 1):
+            got = chosen(layers, count)
+            gaps = np.diff([-1, *got])
+            assert len(set(got)) == count and got[-1] == layers - 1 and got == sorted(got) and got[0] >= 0
+            assert abs(gaps - layers / count).max() <= 1
+
+
+def test_a_unit_holds_what_each_function_makes(model, folder, found):
+    """The same calls one after the other, with one generator."""
+    items = small_set(ATHLETES)
+    rng = np.random.default_rng(0)
+    X = probe_geometry.items(model, items, [0, 1], cached=False)
+    probed = probe_geometry.probe(X, items, rng)
+    shuffled = probe_geometry.shuffled(X, items, 3, rng, whole_groups=True)
+    seeds = rng.integers(2**31, size=2).tolist()
+    random, auc = probe_geometry.random_weights(str(folder), items, [0, 1], seeds, rng)
+    close(found.probed.directions, probed.directions, 1e-5)
+    np.testing.assert_allclose(found.probed.auc, probed.auc)
+    close(found.shuffled, shuffled, 1e-5)
+    close(found.random, random, 1e-5)
+    np.testing.assert_allclose(found.random_auc, auc)
+    assert found.features == ("a", "b", "c", "d") and found.dropped == {"x": "too few"} and found.items == 40
+
+
+def test_shapes_and_labels_of_a_unit(model, found):
+    d = model.d_mlp
+    assert found.probed.directions.shape == (2, 4, d)
+    assert found.shuffled.shape == (2, 3, 4, d)
+    assert found.random.shape == (2, 2, 4, d) and found.random_auc.shape == (2, 2, 4)
+    items = small_set(ATHLETES)
+    expected = nulls.label_correlation(torch.tensor(items.labels), torch.tensor(items.use))
+    assert torch.equal(found.labels, expected)
+    # Four exclusive classes as frequent as each other have correlations of -1/3, but for the item left out.
+    assert nulls.off_diagonal(found.labels)[-1].item() == pytest.approx(-1 / 3)
+    assert not torch.allclose(found.random[:, 0], found.random[:, 1])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_an_athlete_keeps_one_sport_when_labels_are_shuffled(model, name, monkeypatch):
+    given = []
+    whole = probe_geometry.shuffled
+
+    def spied(*arguments, **settings):
+        given.append(settings["whole_groups"])
+        return whole(*arguments, **settings)
+
+    monkeypatch.setattr(probe_geometry, "shuffled", spied)
+    monkeypatch.setattr(probe_geometry, "items", lambda *_, **__: np.random.default_rng(0).random((1, 40, 8)))
+    monkeypatch.setattr(probe_geometry, "random_weights", lambda *_: (None, None))
+    unit(model, small_set(name), {}, [1], np.random.default_rng(0), 2, 1)
+    assert given == [name == ATHLETES]
+
+
+def documents():
+    text = "".join(f"A b{i} C.\n" for i in range(120))
+    return [Document("english", f"work {i}", text.replace("b", "bdfh"[i % 4])) for i in range(8)]
+
+
+def test_feature_sets_by_name(model):
+    found = feature_sets(model, documents(), np.random.default_rng(0), 12, 400)
+    assert tuple(found) == SETS
+    (text, dropped), (people, none) = found.values()
+    assert text.name == TEXT and people.name == ATHLETES, "what tells athletes apart in `unit`"
+    assert text.ids.shape == (12, 128) and set(text.groups) <= {f"work {i}" for i in range(8)}
+    assert text.use.sum(1).max() <= 400 and (text.labels & text.use).sum(1).min() >= 20
+    assert dropped and none == {} and not set(dropped) & set(text.features)
+    assert len(people.features) == 5 and (people.labels.sum(0) == 1).all()
+    again = feature_sets(model, documents(), np.random.default_rng(0), 12, 400)[TEXT][0]
+    assert (again.ids == text.ids).all() and (again.use == text.use).all()
+
+
+def test_few_samples_ask_for_twenty_of_each_class(model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(probe_geometry, "text_set", lambda *_, **settings: asked.append(settings))
+    for samples in (100, 1000):
+        feature_sets(model, documents(), np.random.default_rng(0), 12, samples)
+    assert asked == [dict(maximum=100, at_least=20), dict(maximum=1000, at_least=50)]
+
+
+def test_excess_energy_at_every_step_that_is_kept(tmp_path, tokenizer, monkeypatch):
+    steps = {0: 1, 7: 2}
+    for step, seed in steps.items():
+        neox.keep(small_neox.model(len(tokenizer), seed), tmp_path / "kept", step)
+    sets = {kind: (small_set(kind, 5), {}) for kind in SETS}
+    asked = []
+
+    def given(model, *settings):
+        asked.append(settings)
+        return sets
+
+    monkeypatch.setattr(neox, "load_pretrained", lambda: (None, tokenizer))
+    monkeypatch.setattr(energy_units, "feature_sets", given)
+    table = over_training(str(tmp_path / "kept"), ["documents"], 11, 22, 3)
+    assert {name: asked[0][i] for i, name in ((0, "documents"), (2, "sequences"), (3, "samples"))} == {
+        "documents": ["documents"],
+        "sequences": 11,
+        "samples": 22,
+    }
+    assert set(table["step"]) == set(steps) and set(table["set"]) == set(SETS)
+    assert (table["kernel"] == "exp").all() and (table["n"] == 5).all() and (table["f"] == 3).all()
+    targets = ["real", "edge-shuffled", "shuffled labels", "coordinate-permuted", "random directions"]
+    for step, seed in steps.items():
+        neox.save_pretrained(small_neox.model(len(tokenizer), seed), tokenizer, tmp_path / "again")
+        model = language_model.load(str(tmp_path / "again"))
+        rng = np.random.default_rng(0)
+        for kind in SETS:
+            own = table[(table["step"] == step) & (table["set"] == kind)]
+            assert list(own["target"].unique()) == targets
+            assert own.groupby("target")["draw"].count().tolist().count(3) == 4
+            X = probe_geometry.items(model, sets[kind][0], [1], cached=False)
+            real = probe_geometry.probe(X, sets[kind][0], rng).directions[0]
+            shuffled = probe_geometry.shuffled(X, sets[kind][0], 3, rng, whole_groups=kind == ATHLETES)[0]
+            found = energy_study.targets(
+                real, {"shuffled labels": shuffled}, 3, torch.Generator().manual_seed(0)
+            )
+            expected = energy_study.measured(found, kernels=("exp",))
+            np.testing.assert_allclose(own["excess"], expected["excess"], atol=1e-4)
+
+
+def test_no_checkpoints_and_an_empty_folder(tmp_path):
+    assert over_training("", [], 1, 1, 1) is None
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(
+            ValueError, match=r"holds no step-<n>\.safetensors; `python -m lib.neox train`"
+        ) as error:
+            over_training(str(folder), [], 1, 1, 1)
+        assert "\n" not in str(error.value) and str(folder) in str(error.value)

@@ -1,0 +1,47 @@
+"""The command line: it makes a model, and goes on where it was stopped."""
+
+from collections import Counter
+
+import pytest
+import torch
+from small_neox import TEXT, sentences
+
+from lib import neox, neox_command, neox_data
+from lib.corpus import Document
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """Little text and few athletes; the tokenizer and model of the command line are the real ones, but small."""
+    documents = [Document("english", str(i), TEXT * 4) for i in range(12)]
+    monkeypatch.setattr(
+        neox_command.corpus, "load", lambda name, split: documents[: 12 if split == "train" else 2]
+    )
+    planted = neox_data.planted
+    monkeypatch.setattr(neox_data, "planted", lambda seed: planted(seed, sentences))
+    config = neox.config
+    sizes = dict(num_hidden_layers=1, hidden_size=32, intermediate_size=32)
+    monkeypatch.setattr(neox, "config", lambda vocabulary: config(vocabulary, **sizes))
+
+
+def test_the_command_makes_a_folder_and_goes_on_with_it(little, tmp_path, capsys):
+    command = ["train", "--folder", str(tmp_path / "f"), "--steps", "120", "--batch", "2", "--context", "16"]
+    command += ["--vocabulary", "300", "--precision", "float32"]
+    neox_command.main(command)
+    first = capsys.readouterr().out
+    assert "step     50 of 120" in first and "tokens/s" in first and "validation {" in first
+    assert neox.kept(tmp_path / "f") == [0, 100, 120]
+    model, tokenizer = neox.load_pretrained(tmp_path / "f" / "neox-tiny")
+    record = neox.record(tmp_path / "f" / "neox-tiny")
+    assert len(tokenizer) == 300 and record["settings"]["steps"] == 120 and len(record["loss"]) == 2
+    share = Counter(record["data"]["tokens"])
+    assert share["planted"] / share.total() == pytest.approx(0.1, abs=0.06)
+    neox_command.main(command)
+    again = capsys.readouterr().out
+    assert "tokenizer of" not in again and "step     50" not in again and "wrote" in again
+    torch.testing.assert_close(
+        neox.load_pretrained(tmp_path / "f" / "neox-tiny")[0].lm_head.weight, model.lm_head.weight
+    )
+    assert neox.record(tmp_path / "f" / "neox-tiny") == record
+    with pytest.raises(SystemExit, match=r"is of (seed|tokens)"):
+        neox_command.main([*command, "--seed", "1"])
