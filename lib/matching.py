@@ -38,7 +38,7 @@ def starts(count: int, n: int, f: int | Tensor, generator: torch.Generator) -> T
 
 
 def joint(p: Problems, start: Tensor, tolerance: float = 1e-6, evaluations: int = 1000) -> Matched:
-    """The joint step: minimises the loss of `p` over x from `start` `(b, n, f)`, and over free weights from equal ones."""
+    """The joint step: minimises `p`'s loss over x from `start` `(b, n, f)`, and over free weights from equal ones."""
     b, n, f = start.shape
     free = 0 if p.weights is not None else n
     indexed = (None, p)
