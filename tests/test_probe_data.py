@@ -209,7 +209,7 @@ def test_pooled_is_the_largest_over_the_tokens_of_an_item(tmp_path):
 
 def test_text_features_of_single_tokens():
     rng = np.random.default_rng(0)
-    words = np.array(["the", " the", " The", " 7a", "x7", "\n", " é", "(", " IBM", "<end>", "w"])
+    words = np.array(["the", " the", " The", " 7a", "x7", "\n", " é", "(", " IBM", "<end>", "iOS"])
     ids = rng.integers(len(words), size=(60, 40))
     mask = np.arange(40) < rng.integers(20, 41, size=60)[:, None]
     tokens = words[ids].tolist()
