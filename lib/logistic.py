@@ -56,20 +56,20 @@ def prepared(
 ) -> Prepared:
     """The samples x[rows], centred under `weight`, the one copy that is held, and their covariance.
 
-    The leading axes are those of at most 4 d of the samples, by subspace iteration from a fixed start (Halko et al.
+    The leading axes are those of some 2 d of the samples, by subspace iteration from a fixed start (Halko et al.
     2011). Raises ValueError where the samples are not finite, or all the same.
     """
     n, d = len(rows), x.shape[1]
     out = torch.ones(n, d + 1, dtype=dtype, device=device)
     for start in range(0, n, _ROWS):
-        part = x[rows[start : start + _ROWS]]
+        part = x[start : start + _ROWS] if n == len(x) else x[rows[start : start + _ROWS]]
         out[start : start + _ROWS, :d] = torch.from_numpy(np.asarray(part)).to(out)
     weight = torch.from_numpy(weight / weight.sum()).to(out)
     mean = weight @ out[:, :d]
     if not mean.isfinite().all():
         raise ValueError("the activations are not finite: NaN or infinity among them")
     out[:, :d] -= mean
-    stride = max(1, n // (4 * d))
+    stride = max(1, n // (2 * d))
     some = weight[::stride, None].sqrt() * out[::stride, :d] / weight[::stride].sum().sqrt()
     total = some.square().sum()
     if total <= (100 * torch.finfo(dtype).eps) ** 2 * mean.square().sum():
@@ -172,25 +172,32 @@ def _direction(gradient: Tensor, past: list, metric: _Metric) -> Tensor:
 def _line_search(w, logits, step, change, target, weight, gradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Lengths `(problems,)` of the steps, and at their ends the logits, p - target and that times the weights.
 
-    F is convex along a step, and where its slope at the end is not above 0 it has fallen. So slopes are compared, which
-    lose fewer digits than values: the end must be at most a little up the other side, and not where it began.
+    F is convex along a step: it has fallen where its slope at the end is not above 0, or not above what it was downhill
+    at half the length. So slopes are compared, which lose fewer digits than values. A step that ends much as it began
+    is made longer.
     """
     length, short = torch.ones_like(w[:, 0]), torch.zeros_like(w[:, 0])
     long = torch.full_like(length, torch.inf)
-    slope = _dot(gradient, step).abs()
+    downhill = _dot(gradient, step).abs()
     fixed, rise = _dot(w[:, :-1], step[:, :-1]), _dot(step[:, :-1], step[:, :-1])
-    for _ in range(40):
+
+    def at(length):
         moved = torch.addcmul(logits, length, change)
         surprise = moved.sigmoid().sub_(target)
         residual = weight * surprise
-        end = fixed + length * rise + (residual * change).sum(0)
-        over, under = end > 0.5 * slope, end < -0.9 * slope
+        return fixed + length * rise + (residual * change).sum(0), moved, surprise, residual
+
+    for _ in range(40):
+        slope, *end = at(length)
+        over, under = slope > 0.01 * downhill, slope < -0.9 * downhill
+        if over.any():
+            over &= at(length / 2)[0] + slope > 0
         if not (over | under).any():
             break
         long, short = torch.where(over, length, long), torch.where(under, length, short)
         between = torch.where(long.isinf(), 4 * length, short + 0.4 * (long - short))
         length = torch.where(over | under, between, length)
-    return length, moved, surprise, residual
+    return length, *end
 
 
 def _dot(a: Float[Tensor, "problems d"], b: Float[Tensor, "problems d"]) -> Float[Tensor, "problems"]:

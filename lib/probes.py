@@ -86,7 +86,10 @@ def fit(
             raise ValueError(f"layer {layer}: {error}") from None
         for first in range(0, len(pairs), step):
             s, f = np.array(pairs[first : first + step]).T
-            target, weight = (torch.from_numpy(v.T).to(samples.x) for v in (y[f], C[s, None] * balanced[f]))
+            target, weight = (
+                torch.from_numpy(np.ascontiguousarray(v.T)).to(samples.x)
+                for v in (y[f], C[s, None] * balanced[f])
+            )
             found = logistic.solve(samples, target, weight, tol, steps)
             w, b, norm, iterations, converged = (value.cpu().numpy() for value in found)
             norm = norm / (C[s] * used[f, 0])

@@ -95,15 +95,13 @@ def test_an_exact_minimiser_has_no_excess_and_a_simplex_is_where_all_end():
     real, null = exp[exp["target"] == "real"].iloc[0], exp[exp["target"] == "null"]
     for column in ("misfit", "excess", "gradient", "distance"):
         assert abs(real[column]) < 1e-3 < 0.01 < null[column].abs().min(), column
-    assert real["converged"]
 
     table = energy_study.measured(found, 4)
-    assert (table["f"] == 4).all()
     expected = landscape.simplex_distance(torch.cat(list(found.values()))).tolist()
     for kernel in KERNELS:
         got = table[table["kernel"] == kernel]
         assert got["distance"].tolist() == pytest.approx(expected, abs=1e-3)
-        assert got["misfit"].max() < 1e-4, "four dimensions are enough for these"
+        assert got["misfit"].max() < 1e-4 and (got["f"] == 4).all(), "four dimensions are enough for these"
 
 
 def test_each_row_is_its_targets():
@@ -112,9 +110,8 @@ def test_each_row_is_its_targets():
     table = energy_study.measured(found, 3, ("log",))
     assert list(zip(table["target"], table["draw"], strict=True)) == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
     fitted = matching.fit(psms, 3, energy_study.RESTARTS)
-    close(torch.tensor(table["misfit"]), matching.distance(matching.psm(fitted), psms), 1e-9)
     got = landscape.measure(psms, 3, "log", fitted=fitted)
-    for column in ("excess", "gradient", "distance"):
+    for column in ("misfit", "excess", "gradient", "distance"):
         close(torch.tensor(table[column]), getattr(got, column), 1e-9)
 
 
@@ -298,7 +295,6 @@ def test_lambda_decides_between_the_target_and_the_minimum():
     for start in (0, 1):
         assert by[1e-7, start] == pytest.approx(to_triangle(target), abs=1e-2)
         assert by[1e5, start] < 1e-3
-    assert len(energy_study.regularised(target, (1.0,), f=2, starts=1)) == 1
     # A target that is the minimum is met whatever lambda is.
     table = energy_study.regularised(similarity(fan(0, 120, 240)), (1.0,), starts=1)
     assert table["distance"].item() < 1e-3

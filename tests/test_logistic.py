@@ -1,4 +1,4 @@
-"""The solver's parts: a rotation that loses nothing, conjugate gradients, line search; the rest is in test_probes."""
+"""The solver's parts: centred samples and their covariance, the metric, L-BFGS; the rest is in test_probes."""
 
 import numpy as np
 import pytest
@@ -7,73 +7,93 @@ import torch
 from lib import logistic
 
 
-def samples(n=60, d=20, seed=0):
+def samples(n=300, d=20, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, d)) * np.logspace(1, -1, d) + 3
     rows = np.flatnonzero(rng.random(n) < 0.8)
     weight = rng.random(len(rows)) + 0.5
-    return x, rows, weight, logistic.rotated(x, rows, weight, torch.float64, "cpu")
+    return x, rows, weight, logistic.prepared(x, rows, weight, torch.float64, "cpu")
 
 
-@pytest.mark.parametrize("d", [20, 100])
-def test_rotated_samples_are_the_samples(d):
-    x, rows, weight, found = samples(d=d)
-    inner = found.x[:, :-1]
-    torch.testing.assert_close(inner @ found.basis.T + found.mean, torch.from_numpy(x[rows]))
-    torch.testing.assert_close(found.basis.T @ found.basis, torch.eye(inner.shape[1], dtype=torch.float64))
-    torch.testing.assert_close(found.mean.numpy(), np.average(x[rows], axis=0, weights=weight))
-    gram = (found.x.T * torch.from_numpy(weight / weight.sum())) @ found.x
-    torch.testing.assert_close(gram, torch.diag(found.spectrum), atol=1e-10, rtol=1e-10)
-    assert found.x.shape == (len(rows), min(d, len(rows)) + 1) and (found.x[:, -1] == 1).all()
+def covariance(x, weight):
+    return np.cov(x, rowvar=False, aweights=weight, ddof=0)
 
 
-def test_conjugate_gradients_solve_each_system_as_far_as_asked():
+def test_samples_are_centred_and_the_axes_are_those_of_their_covariance(monkeypatch):
+    monkeypatch.setattr(logistic, "_ROWS", 64)
+    x, rows, weight, found = samples(n=30)  # all of fewer than 2 d are looked at
+    np.testing.assert_allclose(found.mean, np.average(x[rows], axis=0, weights=weight))
+    np.testing.assert_allclose(found.x[:, :-1] + found.mean, x[rows], atol=1e-12)
+    assert (found.x[:, -1] == 1).all()
+    rebuilt = (found.axes * found.variance) @ found.axes.T
+    np.testing.assert_allclose(rebuilt, covariance(x[rows], weight), atol=1e-10)
+    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(20), atol=1e-10)
+
+
+def test_of_many_dimensions_the_leading_axes_are_known_and_the_mean_of_the_others(monkeypatch):
+    monkeypatch.setattr(logistic, "_AXES", 4)
+    x, rows, weight, found = samples(n=30)
+    exact = np.linalg.eigvalsh(covariance(x[rows], weight))[::-1]
+    np.testing.assert_allclose(found.variance.flip(0)[:2], exact[:2], rtol=0.02)
+    assert found.axes.shape == (20, 4)
+    assert 16 * float(found.rest) + float(found.variance.sum()) == pytest.approx(exact.sum())
+
+
+def test_the_metric_inverts_the_hessian_of_equal_curvatures():
+    x, rows, weight, found = samples(n=30)
+    curvature = torch.tensor([[1e-3], [1.0], [1e4]], dtype=torch.float64)
+    metric = logistic._Metric(found, curvature)
+    gradient = torch.randn(3, 21, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for c, g, out in zip(curvature[:, 0], gradient, metric(gradient), strict=True):
+        hessian = torch.eye(20, dtype=torch.float64) + c * torch.from_numpy(covariance(x[rows], weight))
+        torch.testing.assert_close(out[:-1], torch.linalg.solve(hessian, g[:-1]))
+        torch.testing.assert_close(out[-1], g[-1] / c)
+
+
+def test_the_direction_meets_the_secant_equation():
+    """The inverse Hessian takes the last difference of gradients to the last step, whatever the metric."""
     *_, found = samples()
     g = torch.Generator().manual_seed(0)
-    x, n, d = found.x, *found.x.shape
-    curvature = torch.rand(4, n, generator=g, dtype=torch.float64) * torch.tensor([[1e-3], [1], [10], [1e3]])
-    penalty = torch.ones(d, dtype=torch.float64)
-    penalty[-1] = 0
-    right = torch.randn(4, d, generator=g, dtype=torch.float64)
-    scale = penalty + curvature.sum(1, keepdim=True) * found.spectrum
-    hessian = torch.diag(penalty) + x.T @ (curvature[:, :, None] * x)
-    exact = torch.linalg.solve(hessian, right[..., None])[..., 0]
-    norm = (right.square() / scale).sum(1)
-    taken = []
-    for stop in (1e-2, 1e-24):
-        step, change, iterations = logistic._conjugate_gradients(
-            x, curvature, penalty, scale, right, stop * norm
-        )
-        left = right - (hessian @ step[..., None])[..., 0]
-        assert ((left.square() / scale).sum(1) <= stop * norm * 1.01).all()
-        torch.testing.assert_close(change, step @ x.T)
-        taken.append(iterations)
-    torch.testing.assert_close(step, exact, atol=1e-9, rtol=1e-8)
-    assert (taken[0] < taken[1]).all() and len(set(taken[1].tolist())) > 1
+    metric = logistic._Metric(found, torch.tensor([[0.1], [10.0]], dtype=torch.float64))
+    hessian = torch.randn(2, 21, 21, generator=g, dtype=torch.float64)
+    hessian = hessian @ hessian.mT + torch.eye(21, dtype=torch.float64)
+    past = []
+    for _ in range(4):
+        step = torch.randn(2, 21, generator=g, dtype=torch.float64)
+        difference = (hessian @ step[..., None])[..., 0]
+        past.append((step, difference, 1 / (step * difference).sum(1, keepdim=True)))
+        torch.testing.assert_close(logistic._direction(difference, past, metric), step)
+    gradient = torch.randn(2, 21, generator=g, dtype=torch.float64)
+    assert ((logistic._direction(gradient, past, metric) * gradient).sum(1) > 0).all(), "positive definite"
+    assert (logistic._direction(gradient, [], metric) == metric(gradient)).all()
 
 
-def test_a_step_that_is_too_long_is_halved_until_f_has_fallen():
-    """Far from the optimum a whole Newton step of this problem overshoots."""
-    x = np.array([[1.0], [-1.0], [30.0], [0.1]])
-    found = logistic.rotated(x, np.arange(4), np.ones(4), torch.float64, "cpu")
-    target = torch.tensor([[True, False, False, True]])
-    weight = torch.full((1, 4), 1e3, dtype=torch.float64)
-    solution = logistic.solve(found, target, weight, 1e-10)
-    assert solution.converged.all()
-    w = torch.zeros(1, 2, dtype=torch.float64)
-    logits, penalty = torch.zeros(1, 4, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+def test_steps_that_are_too_long_or_too_short_are_changed_until_f_has_fallen():
+    *_, found = samples()
+    n = len(found.x)
+    g = torch.Generator().manual_seed(0)
+    target = (found.x[:, :3] + torch.randn(n, 3, generator=g, dtype=torch.float64) > 0).double()
+    weight = 5 * torch.rand(n, 3, generator=g, dtype=torch.float64)
+    w = 0.1 * torch.randn(3, 21, generator=g, dtype=torch.float64)
+    logits = found.x @ w.T
 
     def value(logits, w):
-        losses = weight * torch.nn.functional.softplus(torch.where(target, -logits, logits))
-        return float((w[:, :-1] ** 2).sum() / 2 + losses.sum())
+        losses = weight * torch.nn.functional.softplus(torch.where(target > 0, -logits, logits))
+        return w[:, :-1].square().sum(1) / 2 + losses.sum(0)
 
-    gradient = penalty * w + weight * (logits.sigmoid() - target.double()) @ found.x
-    for far in (1.0, 1e2, 1e4):
+    gradient = (weight * (logits.sigmoid() - target)).T @ found.x
+    gradient[:, :-1] += w[:, :-1]
+    for far in (1e-9, 1e-4, 1.0, 1e3):
         step = -far * gradient
-        change = step @ found.x.T
-        length, residual = logistic._line_search(
-            w, logits, step, change, penalty, target.double(), weight, gradient
+        change = found.x @ step.T
+        length, moved, surprise, residual = logistic._line_search(
+            w, logits, step, change, target, weight, gradient
         )
-        end = logits + length * change
-        assert value(end, w + length * step) < value(logits, w)
-        torch.testing.assert_close(residual, weight * (end.sigmoid() - target.double()))
+        torch.testing.assert_close(moved, logits + length * change)
+        torch.testing.assert_close(surprise, moved.sigmoid() - target)
+        torch.testing.assert_close(residual, weight * surprise)
+        end = w + length[:, None] * step
+        slope = (residual.T @ found.x * step).sum(1) + (end * step)[:, :-1].sum(1)
+        before = (gradient * step).sum(1)
+        assert (value(moved, end) < value(logits, w)).all()
+        assert (slope >= 0.9 * before).all(), "not where it began"
