@@ -6,7 +6,6 @@ activations are `(layers, n, d)`, or a list of memory maps `(n, d)`. The solver 
 
 import itertools
 import time
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -101,10 +100,8 @@ def fit(
 def scores(probes: Probes, X: Float[ndarray, "layers n d"] | Sequence[ndarray]) -> Float[ndarray, "s l f n"]:
     """Logits w . x + b of every sample by every probe, `(strengths, layers, features, n)`."""
     if len(X) != probes.weights.shape[1] or {x.shape[1:] for x in X} != {probes.weights.shape[3:]}:
-        raise ValueError(
-            f"the probes are of {probes.weights.shape[1]} layers with d={probes.weights.shape[3]}, "
-            f"the activations of {len(X)} with shapes {[tuple(x.shape) for x in X]}"
-        )
+        asked, found = probes.weights.shape[1::2], [tuple(x.shape) for x in X]
+        raise ValueError(f"the probes are of layers and dimensions {asked}, the activations are {found}")
     out = np.empty((*probes.bias.shape, len(X[0])), probes.weights.dtype)
     for layer, x in enumerate(X):
         for start in range(0, len(x), _ROWS):
@@ -246,14 +243,11 @@ def compare(
     optimum = fit(np.asarray(X, np.float64), y, use, strengths, tol=1e-8).weights
 
     def loop():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = np.empty_like(optimum)
-            for i, C in enumerate(np.atleast_1d(strengths)):
-                model = LogisticRegression(C=C, class_weight="balanced", tol=sklearn_tol, max_iter=100_000)
-                for (layer, x), (f, u) in itertools.product(enumerate(X), enumerate(use)):
-                    found[i, layer, f] = model.fit(x[u], y[f, u]).coef_[0]
-            return found
+        found = []
+        for C, x, (v, u) in itertools.product(np.atleast_1d(strengths), X, list(zip(y, use, strict=True))):
+            model = LogisticRegression(C=C, class_weight="balanced", tol=sklearn_tol, max_iter=100_000)
+            found.append(model.fit(x[u], v[u]).coef_[0])
+        return np.reshape(found, optimum.shape)
 
     rows = []
     with threads(1), threadpool_limits(1):

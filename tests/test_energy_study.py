@@ -1,12 +1,14 @@
 """The study's tables: configurations whose statistics have a closed form, and which row is of which target."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from plain import close
+from scipy.optimize import minimize
 
 from lib import energy_study, landscape, matching, nulls, slides
 from lib.energy import KERNELS, EnergyError, energy, similarity, simplex
@@ -164,6 +166,27 @@ def test_rbf_distances_of_two_vectors_that_turn_away_from_each_other():
         assert got.tolist() == pytest.approx([moved(a, b), 0, moved(2 * a, 2 * b)], abs=1e-4)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rbf_distances_of_three_lengths_against_scipy(kernel):
+    """Lengths decide which angles are best, but for exp; scipy turns the vectors of a plane, the first one held."""
+    lengths = torch.tensor([3.0, 8, 12], dtype=torch.float64)
+    x = lengths[:, None] * fan(0, 70, 200)
+
+    def placed(angles):
+        return lengths[:, None] * fan(0, *np.rad2deg(angles))
+
+    best = minimize(
+        lambda angles: energy(placed(angles)[None], kernel).item(), np.deg2rad([70, 200]), tol=1e-9
+    )
+    expected = matching.distance(similarity(placed(best.x), "rbf"), similarity(x, "rbf")).item()
+    found = energy_study.rbf_distances({"real": turned(x)[None]}, 2, (kernel,))
+    assert found["distance"].item() == pytest.approx(expected, abs=1e-3)
+    triangle = matching.distance(
+        similarity(placed([2.0943951, 4.1887902]), "rbf"), similarity(x, "rbf")
+    ).item()
+    assert (abs(triangle - expected) < 1e-3) == (kernel == "exp")
+
+
 class Recorded:
     """In the place of Powell's method: stays where it is put, and keeps what it was given."""
 
@@ -243,6 +266,19 @@ def test_rbf_similarity_is_of_scaled_directions(monkeypatch):
     fitted = torch.from_numpy(stays.calls[0][0])
     square = (fitted[:, None] - fitted[None]).square().sum(-1)
     close(square[[0, 1, 0], [1, 2, 2]], torch.tensor([100.0, 300, 400]).double(), 0.02)
+
+
+def test_converged_from_two_perturbations_of_one_size(monkeypatch):
+    stays, starts = Recorded(), []
+    monkeypatch.setattr(slides, "reoptimise", stays)
+    monkeypatch.setattr(matching, "reoptimise", lambda x, *_, **__: starts.append(x) or SimpleNamespace(x=x))
+    x = turned(fan(0, 60, 180))
+    distance = as_in_slides(x).set_index("method")["distance"]
+    first, other = starts[0]
+    assert torch.equal(first, torch.from_numpy(stays.calls[0][0]))
+    for method, start in (("converged", first), (AGAIN, other)):
+        assert distance[method] == pytest.approx(matching.distance(similarity(start), similarity(x)).item())
+    assert 0.02 < (first - other).norm() / torch.from_numpy(stays.calls[0][1]).norm() < 0.6
 
 
 def test_nothing_to_gain_is_no_share(monkeypatch):

@@ -122,17 +122,20 @@ def test_a_minimiser_measures_zero_and_random_vectors_one(kernel):
     assert found.distance[1:].min() > 0.1 and found.converged.all()
 
 
-def test_the_misfit_and_the_fit_that_is_given():
+@pytest.mark.parametrize("kernel, s", [("log", 1.0), ("riesz", 3.0)])
+def test_each_statistic_is_what_it_says(kernel, s):
     target = similarity(unit(3, 6, 12, seed=4))
     fitted = matching.fit(target, 3)
-    one, other = measure(target, 3, "log", fitted=fitted), measure(target, 3, "log")
+    one, other = measure(target, 3, kernel, s, fitted=fitted), measure(target, 3, kernel, s)
     for name in one.__dataclass_fields__:
         close(getattr(one, name).double(), getattr(other, name).double(), 1e-9)
     close(one.misfit, (matching.psm(fitted) - target).square().sum((1, 2)).sqrt())
-    ended = matching.reoptimise(fitted.x, torch.full((6,), 1 / 6), "log")
-    close(one.distance, matching.distance(matching.psm(ended), matching.psm(fitted)), 1e-5)
-    lowest, random = minima(6, 3, "log").values[0], landscape.random_energy(6, 3, "log")
-    close(one.excess, (energy(fitted.x, "log") - lowest) / (random - lowest))
+    ended = matching.reoptimise(fitted.x, torch.full((6,), 1 / 6), kernel, s)
+    close(one.distance, matching.distance(matching.psm(ended), matching.psm(fitted)), 1e-4)
+    lowest, random = minima(6, 3, kernel, s).values[0], landscape.random_energy(6, 3, kernel, s)
+    close(one.excess, (energy(fitted.x, kernel, s=s) - lowest) / (random - lowest))
+    gradients = [landscape.projected_gradient(x, kernel, s) for x in (fitted.x, unit(landscape.DRAWS, 6, 3))]
+    close(one.gradient, gradients[0] / gradients[1].median(), 1e-6)
 
 
 def ranked(directions, f, draws=19, kernel="exp"):

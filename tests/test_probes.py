@@ -211,7 +211,9 @@ def test_bad_input_is_one_clear_line(change, said):
 
 def test_scores_need_the_layers_of_the_probes():
     X, y, use = problem()
-    with pytest.raises(ValueError, match="the probes are of 2 layers with d=30, the activations of 1"):
+    with pytest.raises(
+        ValueError, match=r"of layers and dimensions \(2, 30\), the activations are \[\(400, 30\)\]"
+    ):
         scores(fit(X, y, use), X[:1])
 
 
