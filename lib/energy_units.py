@@ -10,10 +10,10 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from lib import energy_study, language_model, neox, nulls, probe_geometry
+from lib import energy_study, facts, language_model, neox, nulls, probe_data, probe_geometry
 from lib.corpus import Document
 from lib.language_model import LanguageModel
-from lib.probe_data import ProbeSet, athletes
+from lib.probe_data import ProbeSet
 from lib.probe_geometry import Probed
 from lib.progress import progress
 
@@ -29,14 +29,17 @@ class Unit:
     that had too few items, with why.
     """
 
-    features: tuple[str, ...]
+    items: ProbeSet
     dropped: dict[str, str]
-    items: int
     probed: Probed
     shuffled: Tensor
     random: Tensor
     random_auc: ndarray
     labels: Tensor
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return self.items.features
 
 
 def layers_of(model: LanguageModel, count: int) -> list[int]:
@@ -51,38 +54,61 @@ def feature_sets(
     rng: np.random.Generator,
     sequences: int,
     samples: int,
+    people: ProbeSet,
 ) -> dict[str, tuple[ProbeSet, dict[str, str]]]:
-    """Text features in passages of the documents, and athletes' sports at their surnames; what is dropped, with why."""
+    """Text features in passages of the documents, and the athletes that are given; what is dropped, with why."""
     text = probe_geometry.text_set(
         model, documents, rng, sequences, maximum=samples, at_least=max(samples // 20, 20)
     )
-    return dict(zip(SETS, (text, (athletes(model.tokenizer), {})), strict=True))
+    return dict(zip(SETS, (text, (people, {})), strict=True))
 
 
-def unit(
+def athletes(model: LanguageModel, beginnings: int) -> ProbeSet:
+    """The athletes' sports at their surnames, each after this many of the ten neutral beginnings."""
+    prompts = facts.athlete_prompts()
+    return probe_data.athletes(model.tokenizer, prompts[prompts.groupby("name").cumcount() < beginnings])
+
+
+def units(
     model: LanguageModel,
-    found: ProbeSet,
-    dropped: dict[str, str],
+    documents: Sequence[Document],
     layers: Sequence[int],
-    rng: np.random.Generator,
+    seeds: int,
+    sequences: int,
+    samples: int,
+    beginnings: int,
     draws: int,
     random_models: int,
     folder=None,
-) -> Unit:
-    """Everything about one feature set; `folder` is the cache of activations."""
-    X = probe_geometry.items(model, found, layers, folder)
-    probed = probe_geometry.probe(X, found, rng)
-    # An athlete has one sport, so a shuffled one has one too.
-    shuffled = probe_geometry.shuffled(X, found, draws, rng, whole_groups=found.name == "athletes")
-    seeds = rng.integers(2**31, size=random_models).tolist()
-    random, auc = probe_geometry.random_weights(model.name, found, layers, seeds, rng)
-    labels = nulls.label_correlation(torch.tensor(found.labels), torch.tensor(found.use))
-    items = int(found.use.any(0).sum())
-    return Unit(found.features, dropped, items, probed, shuffled, random, auc, labels)
+) -> dict[tuple[int, str], Unit]:
+    """A unit for each seed and feature set; `folder` is the cache of activations.
+
+    A seed is a sample of text, splits and draws of labels; models with random weights are the same for all seeds.
+    """
+    people = athletes(model, beginnings)
+    rngs = [np.random.default_rng(seed) for seed in range(seeds)]
+    found = {
+        (seed, kind): items
+        for seed, rng in enumerate(rngs)
+        for kind, items in feature_sets(model, documents, rng, sequences, samples, people).items()
+    }
+    sets = {key: items for key, (items, _) in found.items()}
+    random = probe_geometry.random_weights(
+        model.name, sets, layers, range(1, random_models + 1), np.random.default_rng(seeds)
+    )
+    out = {}
+    for (seed, kind), (items, dropped) in found.items():
+        X = probe_geometry.items(model, items, layers, folder)
+        probed = probe_geometry.probe(X, items, rngs[seed])
+        # An athlete has one sport, so a shuffled one has one too.
+        shuffled = probe_geometry.shuffled(X, items, draws, rngs[seed], whole_groups=kind == SETS[1])
+        labels = nulls.label_correlation(torch.tensor(items.labels), torch.tensor(items.use))
+        out[seed, kind] = Unit(items, dropped, probed, shuffled, *random[seed, kind], labels)
+    return out
 
 
 def over_training(
-    folder: str, documents: Sequence[Document], sequences: int, samples: int, draws: int
+    folder: str, documents: Sequence[Document], sequences: int, samples: int, beginnings: int, draws: int
 ) -> pd.DataFrame | None:
     """Excess energy in the last layer of neox-tiny at the steps that `folder` keeps: step, set, target, draw, excess.
 
@@ -102,7 +128,8 @@ def over_training(
             neox.save_pretrained(neox.load_step(folder, step), tokenizer, f"{place}/step")
             model = language_model.load(f"{place}/step")
         rng = np.random.default_rng(0)
-        for kind, (found, _) in feature_sets(model, documents, rng, sequences, samples).items():
+        people = athletes(model, beginnings)
+        for kind, (found, _) in feature_sets(model, documents, rng, sequences, samples, people).items():
             X = probe_geometry.items(model, found, [model.layers - 1], cached=False)
             real = probe_geometry.probe(X, found, rng).directions[0]
             shuffled = probe_geometry.shuffled(X, found, draws, rng, whole_groups=kind == SETS[1])

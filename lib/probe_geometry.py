@@ -4,7 +4,7 @@ From a model and a set of items (`lib.probe_data`) to weights of logistic probes
 (thesis slides 2024, "procedure", step 1). Tensors come back in float64, as what follows is done in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,14 +85,21 @@ def items(
 
 
 def probe(
-    X: Float[ndarray, "layers items d"], found: ProbeSet, rng: np.random.Generator, strength: float = STRENGTH
+    X: Float[ndarray, "layers items d"],
+    found: ProbeSet,
+    rng: np.random.Generator,
+    strength: float = STRENGTH,
+    bootstrap: int = 1000,
 ) -> Probed:
-    """Probes of all features and layers on four fifths of the groups, and how they rank the items of the others."""
+    """Probes of all features and layers on four fifths of the groups, and how they rank the items of the others.
+
+    `bootstrap`: draws behind the intervals of the AUC.
+    """
     train, test = split(found, rng)
     fitted = probes.fit(X, found.labels, found.use & train, strength, names=found.features)
     seen = found.use & test
     ranks = probes.scores(fitted, X)[0]
-    auc = probes.auc(ranks, found.labels, seen, found.groups, rng=rng, names=found.features)
+    auc = probes.auc(ranks, found.labels, seen, found.groups, rng=rng, draws=bootstrap, names=found.features)
     means = probes.class_means(X, found.labels, found.use & train)
     return Probed(_tensor(fitted.weights[0]), _tensor(means), auc.value, auc.low, auc.high)
 
@@ -136,18 +143,30 @@ def shuffled(
 
 def random_weights(
     name: str,
-    found: ProbeSet,
+    sets: Mapping[Hashable, ProbeSet],
     layers: Sequence[int],
     seeds: Sequence[int],
     rng: np.random.Generator,
     strength: float = STRENGTH,
-) -> tuple[Tensor, ndarray]:
-    """Directions `(layers, draws, n, d)` and AUC `(layers, draws, n)` of probes on models with random weights."""
-    out = []
+) -> dict[Hashable, tuple[Tensor, ndarray]]:
+    """Directions `(layers, draws, n, d)` and AUC `(layers, draws, n)` of probes on models with random weights.
+
+    By the keys of `sets`. A model is drawn once for all of them, and one that is there twice goes through it once.
+    """
+    out = {key: [] for key in sets}
     for seed in progress(seeds, "random weights"):
         model = language_model.load(name, random=seed)
-        out.append(probe(items(model, found, layers, cached=False), found, rng, strength))
-    return torch.stack([each.directions for each in out], 1), np.stack([each.auc for each in out], 1)
+        seen = {id(found): items(model, found, layers, cached=False) for found in _distinct(sets)}
+        for key, found in sets.items():
+            out[key].append(probe(seen[id(found)], found, rng, strength, bootstrap=0))
+    return {
+        key: (torch.stack([each.directions for each in drawn], 1), np.stack([each.auc for each in drawn], 1))
+        for key, drawn in out.items()
+    }
+
+
+def _distinct(sets: Mapping[Hashable, ProbeSet]) -> list[ProbeSet]:
+    return list({id(found): found for found in sets.values()}.values())
 
 
 def _both(found: ProbeSet, side: Bool[ndarray, "items"]) -> Bool[ndarray, "features"]:

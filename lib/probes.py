@@ -197,8 +197,8 @@ def auc(
 ) -> Auc:
     """AUC of every probe on the samples in `use`, with percentile intervals of a bootstrap over whole groups.
 
-    Without `groups` every sample is one. A draw that holds one class only is left out. Raises ValueError where a
-    feature has one class, or one group, among the samples used.
+    Without `groups` every sample is one. A draw that holds one class only is left out; with 0 draws the intervals
+    are NaN. Raises ValueError where a feature has one class, or one group, among the samples used.
     """
     scores = np.asarray(scores)
     y, use = _labels(y, use, names)
@@ -208,7 +208,7 @@ def auc(
             f"scores are {scores.shape}, labels {y.shape} and groups {groups.shape}; "
             "they must be (..., features, n), (features, n) and (n,)"
         )
-    out = Auc(*(np.empty(scores.shape[:-1]) for _ in range(3)))
+    out = Auc(*(np.full(scores.shape[:-1], np.nan) for _ in range(3)))
     for f, mask in enumerate(use):
         codes, found = pd.factorize(groups[mask])
         if len(found) < 2:
@@ -221,7 +221,8 @@ def auc(
         for at in np.ndindex(scores.shape[:-2]):
             drawn = _auc(scores[(*at, f)][mask], y[f, mask], weight)
             out.value[(*at, f)] = drawn[0]
-            out.low[(*at, f)], out.high[(*at, f)] = np.nanquantile(drawn[1:], (0.025, 0.975))
+            if draws:
+                out.low[(*at, f)], out.high[(*at, f)] = np.nanquantile(drawn[1:], (0.025, 0.975))
     return out
 
 

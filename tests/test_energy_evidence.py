@@ -48,7 +48,7 @@ def unit(rng, kind, layers):
     x, means = (torch.from_numpy(rng.standard_normal((layers, n, 16))) for _ in range(2))
     shuffled, random = (torch.from_numpy(rng.standard_normal((layers, k, n, 16))) for k in (5, 3))
     labels = torch.from_numpy(np.corrcoef(rng.standard_normal((n, 40))))
-    return Unit((), {}, 0, Probed(x, means, None, None, None), shuffled, random, None, labels)
+    return Unit(None, {}, Probed(x, means, None, None, None), shuffled, random, None, labels)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def draw(*shape, seed=0):
 def unit(directions, shuffled=None, random=None, labels=None):
     """Of directions `(layers, n, d)` and draws `(layers, draws, n, d)`."""
     probed = Probed(directions, directions, None, None, None)
-    return Unit((), {}, 0, probed, shuffled, random, None, labels)
+    return Unit(None, {}, probed, shuffled, random, None, labels)
 
 
 def turned(x, d=16, seed=0):

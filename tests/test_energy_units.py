@@ -10,7 +10,7 @@ from plain import close
 
 from lib import energy_study, energy_units, language_model, neox, nulls, probe_geometry
 from lib.corpus import Document
-from lib.energy_units import SETS, feature_sets, layers_of, over_training, unit
+from lib.energy_units import SETS, athletes, feature_sets, layers_of, over_training, units
 from lib.probe_data import ProbeSet
 
 TEXT, ATHLETES = SETS
@@ -48,11 +48,20 @@ def model(folder):
     return language_model.load(str(folder))
 
 
-@pytest.fixture(scope="module")
-def found(model, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
-    rng = np.random.default_rng(0)
-    return unit(model, small_set(ATHLETES), {"x": "too few"}, [0, 1], rng, 3, 2, cache)
+def given_sets(monkeypatch):
+    """Small sets in the place of text and athletes."""
+    monkeypatch.setattr(energy_units, "athletes", lambda model, beginnings: small_set(ATHLETES))
+    monkeypatch.setattr(
+        energy_units,
+        "feature_sets",
+        lambda *given: {TEXT: (small_set(TEXT), {"x": "too few"}), ATHLETES: (given[-1], {})},
+    )
+
+
+@pytest.fixture
+def found(model, tmp_path, monkeypatch):
+    given_sets(monkeypatch)
+    return units(model, [], [0, 1], 2, 1, 1, 1, 3, 2, tmp_path)
 
 
 def test_layers_are_evenly_spread_and_end_with_the_last():
@@ -76,49 +85,57 @@ def test_layers_are_evenly_spread_and_end_with_the_last():
 
 
 def test_a_unit_holds_what_each_function_makes(model, folder, found):
-    """The same calls one after the other, with one generator."""
-    items = small_set(ATHLETES)
-    rng = np.random.default_rng(0)
-    X = probe_geometry.items(model, items, [0, 1], cached=False)
-    probed = probe_geometry.probe(X, items, rng)
-    shuffled = probe_geometry.shuffled(X, items, 3, rng, whole_groups=True)
-    seeds = rng.integers(2**31, size=2).tolist()
-    random, auc = probe_geometry.random_weights(str(folder), items, [0, 1], seeds, rng)
-    close(found.probed.directions, probed.directions, 1e-5)
-    np.testing.assert_allclose(found.probed.auc, probed.auc)
-    close(found.shuffled, shuffled, 1e-5)
-    close(found.random, random, 1e-5)
-    np.testing.assert_allclose(found.random_auc, auc)
-    assert found.features == ("a", "b", "c", "d") and found.dropped == {"x": "too few"} and found.items == 40
+    """The same calls one after the other, with a generator a seed and one for random weights."""
+    assert list(found) == [(seed, kind) for seed in (0, 1) for kind in SETS]
+    sets = {(seed, kind): small_set(kind) for seed, kind in found}
+    random = probe_geometry.random_weights(str(folder), sets, [0, 1], [1, 2], np.random.default_rng(2))
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        for kind in SETS:
+            unit, items = found[seed, kind], sets[seed, kind]
+            X = probe_geometry.items(model, items, [0, 1], cached=False)
+            probed = probe_geometry.probe(X, items, rng)
+            close(unit.probed.directions, probed.directions, 1e-5)
+            np.testing.assert_allclose(unit.probed.auc, probed.auc)
+            shuffled = probe_geometry.shuffled(X, items, 3, rng, whole_groups=kind == ATHLETES)
+            close(unit.shuffled, shuffled, 1e-5)
+            close(unit.random, random[seed, kind][0], 1e-5)
+            np.testing.assert_allclose(unit.random_auc, random[seed, kind][1])
+            assert unit.features == ("a", "b", "c", "d")
+            assert unit.dropped == ({"x": "too few"} if kind == TEXT else {})
 
 
 def test_shapes_and_labels_of_a_unit(model, found):
-    d = model.d_mlp
-    assert found.probed.directions.shape == (2, 4, d)
-    assert found.shuffled.shape == (2, 3, 4, d)
-    assert found.random.shape == (2, 2, 4, d) and found.random_auc.shape == (2, 2, 4)
+    unit, d = found[0, ATHLETES], model.d_mlp
+    assert unit.probed.directions.shape == (2, 4, d)
+    assert unit.shuffled.shape == (2, 3, 4, d)
+    assert unit.random.shape == (2, 2, 4, d) and unit.random_auc.shape == (2, 2, 4)
     items = small_set(ATHLETES)
     expected = nulls.label_correlation(torch.tensor(items.labels), torch.tensor(items.use))
-    assert torch.equal(found.labels, expected)
+    assert torch.equal(unit.labels, expected)
     # Four exclusive classes as frequent as each other have correlations of -1/3, but for the item left out.
-    assert nulls.off_diagonal(found.labels)[-1].item() == pytest.approx(-1 / 3)
-    assert not torch.allclose(found.random[:, 0], found.random[:, 1])
+    assert nulls.off_diagonal(unit.labels)[-1].item() == pytest.approx(-1 / 3)
+    assert not torch.allclose(unit.random[:, 0], unit.random[:, 1])
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_an_athlete_keeps_one_sport_when_labels_are_shuffled(model, name, monkeypatch):
+def test_an_athlete_keeps_one_sport_when_labels_are_shuffled(model, tmp_path, monkeypatch):
     given = []
     whole = probe_geometry.shuffled
 
     def spied(*arguments, **settings):
-        given.append(settings["whole_groups"])
+        given.append((arguments[1].name, settings["whole_groups"]))
         return whole(*arguments, **settings)
 
+    given_sets(monkeypatch)
     monkeypatch.setattr(probe_geometry, "shuffled", spied)
-    monkeypatch.setattr(probe_geometry, "items", lambda *_, **__: np.random.default_rng(0).random((1, 40, 8)))
-    monkeypatch.setattr(probe_geometry, "random_weights", lambda *_: (None, None))
-    unit(model, small_set(name), {}, [1], np.random.default_rng(0), 2, 1)
-    assert given == [name == ATHLETES]
+    units(model, [], [1], 2, 1, 1, 1, 2, 1, tmp_path)
+    assert given == [(TEXT, False), (ATHLETES, True)] * 2
+
+
+def test_athletes_after_some_of_the_beginnings(model):
+    one, three = (athletes(model, beginnings) for beginnings in (1, 3))
+    assert len(three.groups) == 3 * len(one.groups) == 3 * len(set(one.groups))
+    assert set(one.texts) < set(three.texts) and one.features == three.features
 
 
 def documents():
@@ -127,15 +144,15 @@ def documents():
 
 
 def test_feature_sets_by_name(model):
-    found = feature_sets(model, documents(), np.random.default_rng(0), 12, 400)
+    given = small_set(ATHLETES)
+    found = feature_sets(model, documents(), np.random.default_rng(0), 12, 400, given)
     assert tuple(found) == SETS
     (text, dropped), (people, none) = found.values()
-    assert text.name == TEXT and people.name == ATHLETES, "what tells athletes apart in `unit`"
+    assert text.name == TEXT and people is given
     assert text.ids.shape == (12, 128) and set(text.groups) <= {f"work {i}" for i in range(8)}
     assert text.use.sum(1).max() <= 400 and (text.labels & text.use).sum(1).min() >= 20
     assert dropped and none == {} and not set(dropped) & set(text.features)
-    assert len(people.features) == 5 and (people.labels.sum(0) == 1).all()
-    again = feature_sets(model, documents(), np.random.default_rng(0), 12, 400)[TEXT][0]
+    again = feature_sets(model, documents(), np.random.default_rng(0), 12, 400, given)[TEXT][0]
     assert (again.ids == text.ids).all() and (again.use == text.use).all()
 
 
@@ -143,7 +160,7 @@ def test_few_samples_ask_for_twenty_of_each_class(model, monkeypatch):
     asked = []
     monkeypatch.setattr(probe_geometry, "text_set", lambda *_, **settings: asked.append(settings))
     for samples in (100, 1000):
-        feature_sets(model, documents(), np.random.default_rng(0), 12, samples)
+        feature_sets(model, documents(), np.random.default_rng(0), 12, samples, None)
     assert asked == [dict(maximum=100, at_least=20), dict(maximum=1000, at_least=50)]
 
 
@@ -160,7 +177,7 @@ def test_excess_energy_at_every_step_that_is_kept(tmp_path, tokenizer, monkeypat
 
     monkeypatch.setattr(neox, "load_pretrained", lambda: (None, tokenizer))
     monkeypatch.setattr(energy_units, "feature_sets", given)
-    table = over_training(str(tmp_path / "kept"), ["documents"], 11, 22, 3)
+    table = over_training(str(tmp_path / "kept"), ["documents"], 11, 22, 1, 3)
     assert {name: asked[0][i] for i, name in ((0, "documents"), (2, "sequences"), (3, "samples"))} == {
         "documents": ["documents"],
         "sequences": 11,
@@ -188,10 +205,10 @@ def test_excess_energy_at_every_step_that_is_kept(tmp_path, tokenizer, monkeypat
 
 
 def test_no_checkpoints_and_an_empty_folder(tmp_path):
-    assert over_training("", [], 1, 1, 1) is None
+    assert over_training("", [], 1, 1, 1, 1) is None
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(
             ValueError, match=r"holds no step-<n>\.safetensors; `python -m lib.neox train`"
         ) as error:
-            over_training(str(folder), [], 1, 1, 1)
+            over_training(str(folder), [], 1, 1, 1, 1)
         assert "\n" not in str(error.value) and str(folder) in str(error.value)

@@ -1,5 +1,7 @@
 """Probes of planted directions, against scikit-learn and Hugging Face's activations; splits that nothing crosses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import small_neox
@@ -255,15 +257,24 @@ def test_no_text_is_one_clear_line(model):
             text_set(model, given, np.random.default_rng(0), 10)
 
 
-def test_random_weights_are_probed_as_the_model_is(folder, model, names):
-    directions, auc = random_weights(str(folder), names, [0, 1], [4, 9], np.random.default_rng(0))
-    assert directions.shape == (2, 2, 2, model.d_mlp) and auc.shape == (2, 2, 2)
+def test_random_weights_are_probed_as_the_model_is(folder, model, names, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        probe_geometry, "items", lambda *given, **how: seen.append(given) or items(*given, **how)
+    )
+    other = replace(names, labels=~names.labels)
+    sets = {"one": names, "other": other, "one again": names}
+    got = random_weights(str(folder), sets, [0, 1], [4, 9], np.random.default_rng(0))
+    assert list(got) == list(sets) and len(seen) == 4, "each of two models harvests each of two sets once"
     rng = np.random.default_rng(0)
     for draw, seed in enumerate((4, 9)):
         drawn = language_model.load(str(folder), random=seed)
         X = items(drawn, names, [0, 1], cached=False)
         assert not np.allclose(X, items(model, names, [0, 1], cached=False))
-        got = probe(X, names, rng)
-        torch.testing.assert_close(directions[:, draw], got.directions, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(auc[:, draw], got.auc)
-    assert not torch.allclose(directions[:, 0], directions[:, 1])
+        for key, found in sets.items():
+            directions, auc = got[key]
+            assert directions.shape == (2, 2, 2, model.d_mlp) and auc.shape == (2, 2, 2)
+            expected = probe(X, found, rng, bootstrap=0)
+            torch.testing.assert_close(directions[:, draw], expected.directions, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(auc[:, draw], expected.auc)
+    assert not torch.allclose(got["one"][0][:, 0], got["one"][0][:, 1])

@@ -228,6 +228,8 @@ def test_auc_is_scikit_learns_with_ties_and_for_every_probe():
         expected = roc_auc_score(y[f, use[f]], s[i, layer, f, use[f]])
         assert found.value[i, layer, f] == pytest.approx(expected, abs=1e-12)
     assert (found.low < found.value).all() and (found.value < found.high).all()
+    none = auc(s, y, use, rng=rng, draws=0)
+    assert (none.value == found.value).all() and np.isnan(none.low).all() and np.isnan(none.high).all()
 
 
 def test_draws_are_of_whole_groups():
