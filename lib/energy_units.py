@@ -10,12 +10,13 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from lib import energy_study, facts, language_model, neox, nulls, probe_data, probe_geometry
+from lib import energy_study, language_model, neox, nulls, probe_data, probe_geometry, prompts
 from lib.corpus import Document
 from lib.language_model import LanguageModel
 from lib.probe_data import ProbeSet
 from lib.probe_geometry import Probed
 from lib.progress import progress
+from lib.sources import ROOT
 
 SETS = ("text features", "athletes")
 
@@ -65,8 +66,8 @@ def feature_sets(
 
 def athletes(model: LanguageModel, beginnings: int) -> ProbeSet:
     """The athletes' sports at their surnames, each after this many of the ten neutral beginnings."""
-    prompts = facts.athlete_prompts()
-    return probe_data.athletes(model.tokenizer, prompts[prompts.groupby("name").cumcount() < beginnings])
+    asked = prompts.athlete_prompts()
+    return probe_data.athletes(model.tokenizer, asked[asked.groupby("name").cumcount() < beginnings])
 
 
 def units(
@@ -107,25 +108,35 @@ def units(
     return out
 
 
+def steps_of(folder: str) -> list[int]:
+    """The steps of training whose weights `folder` (in the project, or absolute) keeps; none where none is named.
+
+    Raises ValueError where a folder that is named keeps none.
+    """
+    steps = neox.kept(ROOT / folder) if folder else []
+    if folder and not steps:
+        raise ValueError(
+            f"checkpoints is {folder!r}, which holds no step-<n>.safetensors; "
+            f"`python -m lib.neox train --folder {folder}` writes them, and nothing at all leaves the section out"
+        )
+    return steps
+
+
 def over_training(
     folder: str, documents: Sequence[Document], sequences: int, samples: int, beginnings: int, draws: int
 ) -> pd.DataFrame | None:
-    """Excess energy in the last layer of neox-tiny at the steps that `folder` keeps: step, set, target, draw, excess.
+    """Excess energy in the last layer of neox-tiny at the `steps_of` a folder: step, set, target, draw, excess.
 
-    None where no folder is given. Raises ValueError where it keeps no steps.
+    None where no folder is named.
     """
-    if not folder:
-        return None
-    steps = neox.kept(folder)
+    steps = steps_of(folder)
     if not steps:
-        raise ValueError(
-            f"checkpoints is {folder!r}, which holds no step-<n>.safetensors; `python -m lib.neox train` writes them"
-        )
+        return None
     _, tokenizer = neox.load_pretrained()
     parts = []
     for step in progress(steps, "checkpoints"):
         with tempfile.TemporaryDirectory() as place:
-            neox.save_pretrained(neox.load_step(folder, step), tokenizer, f"{place}/step")
+            neox.save_pretrained(neox.load_step(ROOT / folder, step), tokenizer, f"{place}/step")
             model = language_model.load(f"{place}/step")
         rng = np.random.default_rng(0)
         people = athletes(model, beginnings)

@@ -1,10 +1,12 @@
-"""What is planted in neox-tiny's training text, and what its probes are asked: athletes, indirect objects, word pairs.
+"""What is planted in neox-tiny's training text, and what it is asked: athletes, indirect objects; other tables.
 
 The tables lie in lib/tables. Athletes and their sports follow the occupations of Gurnee et al. 2023, "Finding neurons
 in a haystack"; the sentences with an indirect object follow Wang et al. 2022, "Interpretability in the wild".
 """
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,22 @@ OPENINGS = (
 FIRST_NAMES = tuple(_read("first_names.csv", "name").name)
 HELD_OUT_NAMES = FIRST_NAMES[2::5]
 TRAINING_NAMES = tuple(name for name in FIRST_NAMES if name not in HELD_OUT_NAMES)
+
+
+def _invented(count: int) -> tuple[str, ...]:
+    """Names that nobody has ("Drimo", "Stalek"), none of them a first name: who reads them can only copy them."""
+    onsets = "b bl br d dr f fl g gr h j k kr l m n p pr r s sk st t tr v w z".split()
+    vowels, codas = "a e i o u".split(), ["", "", "", *"k l m n r s t".split()]
+    rng, found = np.random.default_rng(0), {}
+    while len(found) < count:
+        syllables = rng.integers(2, 4)
+        parts = [rng.choice(onsets) + rng.choice(vowels) for _ in range(syllables)]
+        found["".join(parts).capitalize() + rng.choice(codas)] = None
+    return tuple(name for name in found if name not in FIRST_NAMES)
+
+
+INVENTED_NAMES = _invented(1000)
+FREE = 0.5  # of the sentences on athletes: words at random in the place of a template
 PLACES = tuple(
     """store garden market library school station restaurant office hospital park church theatre museum beach bakery
     harbour farm kitchen hotel factory castle cottage cellar mill""".split()
@@ -84,31 +102,6 @@ OBJECTS = tuple(
     f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
     for noun in """snack drink book letter key ring basket coat hat lamp map coin cake flower newspaper photograph
     pencil bottle blanket ticket knife present apple orange envelope umbrella""".split()
-)
-
-PERSON_BEGINNINGS = (
-    "Yesterday evening we talked about",
-    "On the train I sat across from someone who looked like",
-    "The letter on the table was addressed to",
-    "Nobody in the street seemed to recognise",
-    "The next person to enter the room was",
-    "She had always wanted to shake hands with",
-    "At the end of the list stood the name",
-    "After dinner the guests drank to the health of",
-    "The dog ran across the lawn and stopped in front of",
-    "In the photograph, third from the left, is",
-)
-PAIR_BEGINNINGS = (
-    "They were still talking about the",
-    "In the end it all came down to the",
-    "She wrote a long letter about the",
-    "He could not stop thinking of the",
-    "There was something odd about the",
-    "The first thing I noticed was the",
-    "We had heard nothing more of the",
-    "On the next page there was a note on the",
-    "My sister asked me to explain the",
-    "You can't tell this story without the",
 )
 
 
@@ -145,24 +138,57 @@ def compounds() -> pd.DataFrame:
     return _words(_read("compounds.csv", "first", "second"), "compounds.csv", ["first", "second"])
 
 
+def neighbours() -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Of each compound, other words that stand before its second word and after its first."""
+    table, file = _read("neighbours.csv", "first", "second", "other_first", "other_second"), "neighbours.csv"
+    _words(table, file, list(table.columns))
+    same = (table["first"] == table.other_first) | (table["second"] == table.other_second)
+    _refuse(table, same, file, "a neighbour must be another word than the compound's own")
+    found = {}
+    for first, second, *others in table.itertuples(index=False):
+        found.setdefault((first, second), []).append(tuple(others))
+    pairs = compounds()
+    known = [pair in found for pair in pairs.itertuples(index=False, name=None)]
+    _refuse(pairs, ~pd.Series(known), "compounds.csv", "neighbours.csv has no row of this compound")
+    return found
+
+
+@lru_cache
+def ordinary_words() -> tuple[str, ...]:
+    """The words of the training templates, places, objects and tables of compounds, but those of names and sports."""
+    templates = " ".join((*TEMPLATES_TRAIN, *OBJECT_TEMPLATES_TRAIN, *OPENINGS, *PLACES, *OBJECTS)).lower()
+    found = set(re.findall(r"(?<![{\w])[a-z]{2,}(?![}\w])", templates))
+    found |= {word for pair in (*neighbours(), *compounds().itertuples(index=False)) for word in pair}
+    found |= {word for pairs in neighbours().values() for pair in pairs for word in pair}
+    telling = {word for text in (*SPORTS, *athletes().name, *FIRST_NAMES) for word in text.lower().split()}
+    return tuple(sorted(found - telling))
+
+
 def sentences(n: int, rng: Generator) -> list[str]:
     """n training sentences in random order, each athlete equally often: 60% athletes, 40% indirect objects.
 
-    Held-out templates, held-out names and athletes that are not planted never occur in them.
+    Half of those on athletes have words at random around the name and before the sport, so that the sport depends on
+    the name whatever the wording; a third each of the indirect objects are first names, invented ones and words with a
+    capital, so that a name is copied whatever it is. Held-out templates, held-out names and athletes that are not
+    planted never occur in them.
     """
     _count(n)
     facts = [(name, sport) for name, _, sport, planted in athletes().itertuples(index=False) if planted]
     many = round(ATHLETES_SHARE * n)
     who, how = _evenly(len(facts), many, rng), _evenly(len(TEMPLATES_TRAIN), many, rng)
     opening = rng.integers(2 * len(OPENINGS), size=many)
-    out = []
-    for i, j, k in zip(who, how, opening, strict=True):
+    words = ordinary_words()
+    out = [_free(*facts[i], words, rng) for i in who[: round(FREE * many)]]
+    for i, j, k in list(zip(who, how, opening, strict=True))[len(out) :]:
         template = TEMPLATES_TRAIN[j]
         if template.startswith("{name}") and k < len(OPENINGS):
             template = f"{OPENINGS[k]} {template}"
         name, sport = facts[i]
         out.append(template.format(name=name, sport=sport))
-    out += [text for text, *_ in _objects(n - many, rng, TRAINING_NAMES, OBJECT_TEMPLATES_TRAIN)]
+    pools = (TRAINING_NAMES, INVENTED_NAMES, tuple(word.capitalize() for word in words))
+    for i, names in enumerate(pools):
+        count = len(range(i, n - many, len(pools)))
+        out += [text for text, *_ in _objects(count, rng, names, OBJECT_TEMPLATES_TRAIN)]
     return [out[i] for i in rng.permutation(n)]
 
 
@@ -195,39 +221,12 @@ def indirect_object_questions(
     return out
 
 
-def athlete_prompts() -> pd.DataFrame:
-    """Ten neutral beginnings an athlete: `athletes()`, text (ends with the name), start, end of the surname in it."""
-    return _prompts(athletes())
-
-
-def politician_prompts() -> pd.DataFrame:
-    """Ten neutral beginnings a politician: `politicians()`, text (ends with the name), start, end of the surname."""
-    return _prompts(politicians())
-
-
-def compound_prompts() -> pd.DataFrame:
-    """Each compound, and each of its words with another neighbour, after ten beginnings (Gurnee et al. 2023).
-
-    Columns: name ("ice cream"), first, second, kind ("compound", "missing_first": "sour cream", "missing_second": "ice
-    age"), positive (kind is "compound"), beginning (its number, for grouped splits), text (ends with the second
-    word), start, end of that word in `text`. A negative is one of its own compound; it may be another compound.
-    """
-    neighbours = _neighbours()
-    rows = []
-    for first, second in compounds().itertuples(index=False):
-        others = neighbours[(first, second)]
-        for i, beginning in enumerate(PAIR_BEGINNINGS):
-            other_first, other_second = others[i % len(others)]
-            for kind, pair in (
-                ("compound", (first, second)),
-                ("missing_first", (other_first, second)),
-                ("missing_second", (first, other_second)),
-            ):
-                text = f"{beginning} {' '.join(pair)}"
-                place = (len(text) - len(pair[1]), len(text))
-                rows.append((f"{first} {second}", first, second, kind, kind == "compound", i, text, *place))
-    columns = ["name", "first", "second", "kind", "positive", "beginning", "text", "start", "end"]
-    return pd.DataFrame(rows, columns=columns)
+def _free(name: str, sport: str, words: tuple[str, ...], rng: Generator) -> str:
+    """Up to four words, the name, one to seven words and the sport."""
+    drawn = [words[i] for i in rng.integers(len(words), size=11)]
+    before, after = rng.integers(5), rng.integers(1, 8)
+    text = " ".join([*drawn[:before], name, *drawn[4 : 4 + after], sport])
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _objects(n: int, rng: Generator, names: tuple[str, ...], templates: tuple[str, ...]):
@@ -257,14 +256,6 @@ def _count(n: int) -> None:
         raise ValueError(f"n is {n}; it must be 0 or more")
 
 
-def _prompts(people: pd.DataFrame) -> pd.DataFrame:
-    frame = people.merge(pd.DataFrame({"text": PERSON_BEGINNINGS}), how="cross")
-    frame["text"] += " " + frame.name
-    frame["end"] = frame.text.str.len()
-    frame.insert(frame.columns.get_loc("end"), "start", frame.end - frame.surname.str.len())
-    return frame
-
-
 def _with_surname(frame: pd.DataFrame, file: str) -> pd.DataFrame:
     """The table with surname, all that follows the first word; names and surnames must be ASCII and unique."""
     fits = frame.name.str.fullmatch(r"[A-Za-z'.-]+( [A-Za-z'.-]+){1,2}")
@@ -280,18 +271,3 @@ def _words(frame: pd.DataFrame, file: str, key: list[str]) -> pd.DataFrame:
         _refuse(frame, wrong, file, f"{column} must be one word of the letters a to z")
     _refuse(frame, frame.duplicated(key), file, "this row has occurred before")
     return frame
-
-
-def _neighbours() -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Of each compound, other words that stand before its second word and after its first."""
-    table, file = _read("neighbours.csv", "first", "second", "other_first", "other_second"), "neighbours.csv"
-    _words(table, file, list(table.columns))
-    same = (table["first"] == table.other_first) | (table["second"] == table.other_second)
-    _refuse(table, same, file, "a neighbour must be another word than the compound's own")
-    found = {}
-    for first, second, *others in table.itertuples(index=False):
-        found.setdefault((first, second), []).append(tuple(others))
-    pairs = compounds()
-    known = [pair in found for pair in pairs.itertuples(index=False, name=None)]
-    _refuse(pairs, ~pd.Series(known), "compounds.csv", "neighbours.csv has no row of this compound")
-    return found

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib import model_loading
+from lib import model_loading, training
 from lib.model_loading import RANDOM, ModelError, digest, one_line, quiet
 
 
@@ -79,9 +79,9 @@ class LanguageModel:
 
 
 def load(
-    name: str, revision: str | None = None, random: int | None = None, device: str = "cpu"
+    name: str, revision: str | None = None, random: int | None = None, device: str | None = None
 ) -> LanguageModel:
-    """The language model called `name`: in evaluation mode, float32, without gradients.
+    """The language model called `name`: in evaluation mode, float32, without gradients; on the GPU where there is one.
 
     `name` is "neox-tiny" (shipped), "pythia-70m-random" (a GPT-NeoX of Pythia-70m's shape with random weights, by
     default of seed 0, and Pythia's tokenizer), a local folder, a folder of `$DATA_DIR/models`, or a hub id (with a
@@ -89,7 +89,7 @@ def load(
     random: `LanguageModel.head` says so. `random`, a seed, draws all weights anew as the architecture initialises them.
     Only safetensors are read. Raises ModelError where the model can't be had or its weights are damaged.
     """
-    name = str(name)
+    name, device = str(name), device or str(training.device())
     if random is not None and (not isinstance(random, int) or isinstance(random, bool) or random < 0):
         raise ModelError(f"random is {random!r}; it must be None or a seed, an integer from 0")
     if name == RANDOM:

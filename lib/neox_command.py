@@ -31,6 +31,7 @@ def make(
     vocabulary: int = 4096,
     share: float = 0.1,
     text: str = "corpus",
+    start: str | Path | None = None,
     every: int = 250,
     log=print,
 ) -> neox_training.Trained:
@@ -38,16 +39,27 @@ def make(
 
     Writes tokenizer-<hash>.json, tokens.npy, training.safetensors (the checkpoint), step-<n>.safetensors at the steps
     of `KEEP` and the last, and `neox-tiny`, the Hugging Face folder with the record of the training. A tenth of the
-    tokens, `share`, is planted.
+    tokens, `share`, is planted. With `start`, a Hugging Face folder made here, a second stage: it goes on with that
+    one's weights and tokenizer, its last step is counted on and kept beside that one's, whose record is in "before".
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     documents, valid = corpus.load(text, "train"), corpus.load(text, "valid")
-    tokenizer = _tokenizer(folder, neox_data.mix(documents, neox_data.planted(seed), share), vocabulary, log)
+    if start is None:
+        before, taken = None, 0
+        tokenizer = _tokenizer(
+            folder, neox_data.mix(documents, neox_data.planted(seed), share), vocabulary, log
+        )
+        model = neox.model(neox.config(len(tokenizer)), seed)
+    else:
+        model, tokenizer = neox.load_pretrained(start)
+        before = neox.record(start)
+        taken = before["settings"]["steps"]
 
     def count(texts: list[str]) -> int:
         return sum(map(len, neox_data.encode(tokenizer, texts)))
 
+    documents = _enough(documents, steps * batch * context * (1 - share), count)
     mixed = neox_data.mix(documents, neox_data.planted(seed), share, count)
     tokens, about = neox_data.pack(mixed, tokenizer, folder / "tokens.npy")
     log(f"{len(tokens):,} tokens: " + ", ".join(f"{name} {n:,}" for name, n in about["tokens"].items()))
@@ -61,15 +73,17 @@ def make(
     settings = dict(steps=steps, batch=batch, context=context, learning_rate=learning_rate, seed=seed)
     settings |= dict(precision=precision)
     trained = neox_training.train(
-        neox.model(neox.config(len(tokenizer)), seed),
+        model,
         tokens,
         **settings,
         checkpoint=folder / "training.safetensors",
         every=every,
-        keep=tuple(sorted({step for step in KEEP if step < steps} | {steps})),
+        keep=() if start else tuple(sorted({step for step in KEEP if step < steps} | {steps})),
         validate=validate,
         log=log,
     )
+    if start:
+        neox.keep(trained.model, Path(start).parent, taken + steps)
     mean = [float(part.mean().round(5)) for part in np.array_split(trained.loss, max(1, steps // 50))]
     record = {
         "settings": settings | {"vocabulary": len(tokenizer), "share": share, "text": text},
@@ -77,6 +91,7 @@ def make(
         "loss": mean,  # of steps / len(loss) steps each
         "validation": trained.validation,  # nats per byte on a sample of the validation documents
         "tokens_per_second": steps * batch * context / trained.seconds,
+        "before": before,
         "versions": {m.__name__: m.__version__ for m in (torch, transformers, tokenizers)},
     }
     neox.save_pretrained(trained.model, tokenizer, folder / "neox-tiny", record)
@@ -121,6 +136,16 @@ def sampled(documents: list[Document], size: int = SAMPLE) -> list[Document]:
     return out
 
 
+def _enough(documents: list[Document], tokens: float, count) -> list[Document]:
+    """As many documents, evenly spaced, as have about so many tokens: no more need be made ready than will be read."""
+    sample = [document.text for document in documents[::20]]
+    found = count(sample) * sum(len(document.text) for document in documents) / max(1, sum(map(len, sample)))
+    if found <= tokens:
+        return documents
+    many = max(1, round(len(documents) * tokens / found))
+    return [documents[i] for i in np.linspace(0, len(documents) - 1, many).astype(int)]
+
+
 def _tokenizer(folder: Path, documents: list[Document], vocabulary: int, log):
     """The tokenizer of these documents: made once, and kept under their hash."""
     path = folder / f"tokenizer-{vocabulary}-{corpus.sha256(documents)[:16]}.json"
@@ -151,6 +176,9 @@ def main(arguments: list[str] | None = None) -> None:
             command.add_argument("--seed", type=int, default=0)
             command.add_argument("--vocabulary", type=int, default=4096)
             command.add_argument("--share", type=float, default=0.1, help="of the tokens that are planted")
+            command.add_argument(
+                "--start", type=Path, help="a folder neox-tiny to go on from, as a second stage"
+            )
     given = vars(parser.parse_args(arguments))
 
     def log(line: str) -> None:

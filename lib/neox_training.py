@@ -93,7 +93,7 @@ def train(
         neox.keep(model, checkpoint.parent, 0)
     last = time.perf_counter()
     started = last - out.seconds
-    with _matrix_products(precision):
+    with matrix_products(precision):
         for step in progress(range(done, steps), "train the language model"):
             model.train()
             for group in optimiser.param_groups:
@@ -194,7 +194,8 @@ def _short(value: object) -> str:
 
 
 @contextlib.contextmanager
-def _matrix_products(precision: str):
+def matrix_products(precision: str):
+    """Products of matrices in one of `PRECISIONS`, where the processor has it."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     try:

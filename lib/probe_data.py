@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from numpy.random import Generator
 
-from lib import text_features
+from lib import prompts, text_features
 from lib.data import DataError
 
 
@@ -82,35 +82,29 @@ def pool(activations: Float[ndarray, "tokens d"], owner: Int[ndarray, "tokens"])
 def athletes(tokenizer, frame: pd.DataFrame | None = None) -> ProbeSet:
     """The five sports, one against the rest, at the surnames of athletes; groups are athletes.
 
-    `frame`: rows of `lib.facts.athlete_prompts()`, all by default: name, sport, text that ends with the name, and the
+    `frame`: rows of `lib.prompts.athlete_prompts()`, all by default: name, sport, text that ends with the name, and the
     surname's character offsets start and end in it.
     """
     if frame is None:
-        from lib import facts
-
-        frame = facts.athlete_prompts()
+        frame = prompts.athlete_prompts()
     return _people("athletes", tokenizer, frame, "sport")
 
 
 def politicians(tokenizer, frame: pd.DataFrame | None = None) -> ProbeSet:
-    """The two parties at the surnames of politicians; as `athletes`, from `lib.facts.politician_prompts()`."""
+    """The two parties at the surnames of politicians; as `athletes`, from `lib.prompts.politician_prompts()`."""
     if frame is None:
-        from lib import facts
-
-        frame = facts.politician_prompts()
+        frame = prompts.politician_prompts()
     return _people("politicians", tokenizer, frame, "party")
 
 
 def compounds(tokenizer, frame: pd.DataFrame | None = None) -> ProbeSet:
     """Compound words at their second word, each against its words with other neighbours; groups are the beginnings.
 
-    `frame`: rows of `lib.facts.compound_prompts()`, all by default: name of the compound, positive, beginning, text and
-    the second word's offsets start and end.
+    `frame`: rows of `lib.prompts.compound_prompts()`, all by default: name of the compound, positive, beginning, text
+    and the second word's offsets start and end.
     """
     if frame is None:
-        from lib import facts
-
-        frame = facts.compound_prompts()
+        frame = prompts.compound_prompts()
     _columns("compounds", frame, "name", "positive", "beginning", "text", "start", "end")
     names = tuple(frame.name.unique())
     use = frame.name.to_numpy() == np.array(names, object)[:, None]

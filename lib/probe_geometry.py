@@ -5,19 +5,22 @@ From a model and a set of items (`lib.probe_data`) to weights of logistic probes
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from lib import language_model, probe_data, probes
+from lib import language_model, nulls, probe_data, probes
 from lib.activation_cache import harvest
 from lib.activations import activations
 from lib.corpus import Document, cut
+from lib.energy import similarity
 from lib.language_model import LanguageModel
+from lib.neox_training import matrix_products
 from lib.probe_data import ProbeSet
 from lib.progress import progress
 
@@ -151,18 +154,66 @@ def random_weights(
 ) -> dict[Hashable, tuple[Tensor, ndarray]]:
     """Directions `(layers, draws, n, d)` and AUC `(layers, draws, n)` of probes on models with random weights.
 
-    By the keys of `sets`. A model is drawn once for all of them, and one that is there twice goes through it once.
+    By the keys of `sets`. A model is drawn once for all of them, and one that is there twice goes through it once, with
+    factors of matrix products rounded to bfloat16: the draws of a null need no more digits.
     """
     out = {key: [] for key in sets}
     for seed in progress(seeds, "random weights"):
         model = language_model.load(name, random=seed)
-        seen = {id(found): items(model, found, layers, cached=False) for found in _distinct(sets)}
+        with matrix_products("bfloat16"):
+            seen = {id(found): items(model, found, layers, cached=False) for found in _distinct(sets)}
         for key, found in sets.items():
             out[key].append(probe(seen[id(found)], found, rng, strength, bootstrap=0))
     return {
         key: (torch.stack([each.directions for each in drawn], 1), np.stack([each.auc for each in drawn], 1))
         for key, drawn in out.items()
     }
+
+
+def over_strengths(
+    X: Float[ndarray, "1 items d"],
+    found: ProbeSet,
+    rng: np.random.Generator,
+    strengths: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
+    shuffles: int = 5,
+    whole_groups: bool = False,
+) -> pd.DataFrame:
+    """How probes on one layer depend on C: a row for each of `strengths`, means over features.
+
+    `AUC`, `low`, `high`: on held-out groups, with bounds; `shuffled`: AUC of probes on shuffled labels, as those are
+    ranked (`whole_groups` as in `shuffled`); `cosine`: with the difference of the class means; `agreement`: correlation
+    over pairs of the two PSMs, NaN of less than three features.
+    """
+
+    def ranked(items: ProbeSet, train: ndarray, test: ndarray, draws: int):
+        both = _both(items, train) & _both(items, test)
+        labels, use = items.labels[both], items.use[both]
+        fitted = probes.fit(X, labels, use & train, strengths)
+        ranks = probes.scores(fitted, X)[:, 0]
+        groups = items.groups if draws else None
+        auc = probes.auc(ranks, labels, use & test, groups, rng=rng, draws=draws)
+        return _tensor(fitted.weights[:, 0]), _tensor(probes.class_means(X, labels, use & train)[0]), auc
+
+    directions, means, auc = ranked(found, *split(found, rng), 1000)
+    controls = []
+    for _ in range(shuffles):
+        y, use = probes.shuffled(found.labels, found.use, rng, found.groups if whole_groups else None)
+        # Where a rare feature has one class on a side, the others do.
+        control = replace(found, labels=y, use=use)
+        controls.append(ranked(control, *probes.split(found.groups, rng), 0)[2].value.mean(1))
+    enough = len(found.features) > 2
+    agreement = nulls.agreement(similarity(directions), similarity(means)) if enough else np.nan
+    return pd.DataFrame(
+        {
+            "C": strengths,
+            "AUC": auc.value.mean(1),
+            "low": auc.low.mean(1),
+            "high": auc.high.mean(1),
+            "shuffled": np.mean(controls, 0),
+            "cosine": torch.cosine_similarity(directions, means, dim=-1).mean(1),
+            "agreement": agreement,
+        }
+    )
 
 
 def _distinct(sets: Mapping[Hashable, ProbeSet]) -> list[ProbeSet]:

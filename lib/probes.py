@@ -4,8 +4,6 @@ Labels y, the samples `use` that a feature has, and groups (names, documents) ar
 activations are `(layers, n, d)`, or a list of memory maps `(n, d)`. The solver is lib.logistic.
 """
 
-import itertools
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,12 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from numpy.random import Generator
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
-from threadpoolctl import threadpool_limits
 
-from lib import logistic
-from lib.benchmark import threads
+from lib import logistic, training
 from lib.progress import progress
 
 _ROWS = 4096  # of activations that are converted at once
@@ -51,21 +46,21 @@ def fit(
     names: Sequence[str] | None = None,
     tol: float | None = None,
     steps: int = 1000,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Probes:
     """Logistic probes of every feature on every layer, for every C in `strengths`; for classes, y is one-hot.
 
     X may be a list of memory maps, one a layer: each is read once, and no more than one is held. What is float64 is
     solved in float64, to a relative error `tol` of about 1e-7 by default, all else in float32 to 1e-3; `steps` bounds
-    those of the solver. Raises ValueError on shapes that do not fit, a feature with one class and activations that are
-    not finite.
+    those of the solver, which is on the GPU where there is one. Raises ValueError on shapes that do not fit, a feature
+    with one class and activations that are not finite.
     """
     X, y, use = _layers(X, y), *_labels(y, use, names)
     C = np.atleast_1d(np.asarray(strengths, float))
     if C.ndim != 1 or not (np.isfinite(C).all() and (C > 0).all()):
         raise ValueError(f"strengths (C) are {strengths}; they must be finite and above 0")
     dtype, default = (np.float64, 1e-7) if X[0].dtype == np.float64 else (np.float32, 1e-3)
-    tol = default if tol is None else tol
+    tol, device = default if tol is None else tol, device or str(training.device())
     rows = np.flatnonzero(use.any(0))
     y, use = y[:, rows], use[:, rows]
     positives, used = (y & use).sum(1, keepdims=True), use.sum(1, keepdims=True)
@@ -224,49 +219,6 @@ def auc(
             if draws:
                 out.low[(*at, f)], out.high[(*at, f)] = np.nanquantile(drawn[1:], (0.025, 0.975))
     return out
-
-
-def compare(
-    X: Float[ndarray, "layers n d"],
-    y: Bool[ndarray, "features n"],
-    use: Bool[ndarray, "features n"] | None = None,
-    strengths: float | Sequence[float] = 1.0,
-    repetitions: int = 3,
-    tol: float = 1e-2,
-    sklearn_tol: float = 1e-4,
-) -> pd.DataFrame:
-    """CPU seconds of `fit` and of a loop over scikit-learn's, one thread each: repetition, batched, sklearn, ratio.
-
-    `batched_cosine` and `sklearn_cosine` are the worst with the optimum (`fit` in float64 to 1e-8): the ratio counts
-    where the batched fit is at least as accurate, as it is with the default tolerances; scikit-learn's is its own.
-    """
-    use = np.ones_like(y) if use is None else use
-    optimum = fit(np.asarray(X, np.float64), y, use, strengths, tol=1e-8).weights
-
-    def loop():
-        found = []
-        for C, x, (v, u) in itertools.product(np.atleast_1d(strengths), X, list(zip(y, use, strict=True))):
-            model = LogisticRegression(C=C, class_weight="balanced", tol=sklearn_tol, max_iter=100_000)
-            found.append(model.fit(x[u], v[u]).coef_[0])
-        return np.reshape(found, optimum.shape)
-
-    rows = []
-    with threads(1), threadpool_limits(1):
-        for repetition in range(repetitions):
-            row: dict[str, float] = dict(repetition=repetition)
-            for key, run in (
-                ("batched", lambda: fit(X, y, use, strengths, tol=tol).weights),
-                ("sklearn", loop),
-            ):
-                start = time.process_time()
-                w = run()
-                row[key] = time.process_time() - start
-                cosines = (
-                    (w * optimum).sum(-1) / np.linalg.norm(w, axis=-1) / np.linalg.norm(optimum, axis=-1)
-                )
-                row[f"{key}_cosine"] = float(cosines.min())
-            rows.append(row)
-    return pd.DataFrame(rows).assign(ratio=lambda table: table["sklearn"] / table["batched"])
 
 
 def _layers(X, y) -> list[ndarray]:

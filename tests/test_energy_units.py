@@ -10,7 +10,7 @@ from plain import close
 
 from lib import energy_study, energy_units, language_model, neox, nulls, probe_geometry
 from lib.corpus import Document
-from lib.energy_units import SETS, athletes, feature_sets, layers_of, over_training, units
+from lib.energy_units import SETS, athletes, feature_sets, layers_of, over_training, steps_of, units
 from lib.probe_data import ProbeSet
 
 TEXT, ATHLETES = SETS
@@ -205,10 +205,11 @@ def test_excess_energy_at_every_step_that_is_kept(tmp_path, tokenizer, monkeypat
 
 
 def test_no_checkpoints_and_an_empty_folder(tmp_path):
-    assert over_training("", [], 1, 1, 1, 1) is None
+    assert over_training("", [], 1, 1, 1, 1) is None and steps_of("") == []
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(
-            ValueError, match=r"holds no step-<n>\.safetensors; `python -m lib.neox train`"
-        ) as error:
-            over_training(str(folder), [], 1, 1, 1, 1)
-        assert "\n" not in str(error.value) and str(folder) in str(error.value)
+        for refuses in (lambda: over_training(str(folder), [], 1, 1, 1, 1), lambda: steps_of(str(folder))):  # noqa: B023
+            with pytest.raises(
+                ValueError, match=r"holds no step-<n>\.safetensors; `python -m lib.neox train"
+            ) as error:
+                refuses()
+            assert "\n" not in str(error.value) and str(folder) in str(error.value)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lib import facts
+from lib import facts, prompts
 from lib.data import DataError
 
 DRAWS = 20_000
@@ -101,7 +101,7 @@ def test_held_out_wording_differs_but_in_known_words(drawn):
     seen = {word.lower() for text in drawn for word in words(text)}
     both = facts.TEMPLATES_HELD_OUT + facts.OBJECT_TEMPLATES_HELD_OUT
     used = {word.lower() for t in both for word in words(re.sub(r"{\w+}", "", t))}
-    assert len(used - seen) <= 0.1 * len(used)
+    assert len(used - seen) <= 0.2 * len(used), "the others are ordinary words of the corpus"
 
 
 def test_object_templates():
@@ -147,23 +147,51 @@ def test_training_sentences_state_the_planted_facts_evenly(drawn, table):
     assert early == pytest.approx(0.6, abs=0.05)  # the two kinds are mixed
     opened = np.mean([text.startswith(facts.OPENINGS) for text in drawn])
     at_start = np.mean([template.startswith("{name}") for template in facts.TEMPLATES_TRAIN])
-    assert opened == pytest.approx(0.6 * at_start / 2, abs=0.02)
+    assert opened == pytest.approx(0.3 * at_start / 2, abs=0.02)
+
+
+def test_half_of_the_sentences_on_athletes_have_words_at_random(drawn, table):
+    name, ordinary = re.compile("|".join(map(re.escape, table.name))), set(facts.ordinary_words())
+    assert len(ordinary) > 500 and not ordinary & set(" ".join(facts.SPORTS).lower().split())
+    free, endings = 0, Counter()
+    sport = re.compile(f" ({'|'.join(facts.SPORTS)})[.]$")
+    own = pattern(facts.TEMPLATES_TRAIN)
+    for text in drawn:
+        if own.search(text):
+            continue
+        parts = name.split(sport.sub("", text))
+        if len(parts) == 2 and set(" ".join(parts).lower().split()) <= ordinary:
+            before, after = (part.split() for part in parts)
+            if len(before) <= 4 and 1 <= len(after) <= 7:
+                free += 1
+                endings[after[-1]] += 1
+    assert free == pytest.approx(0.3 * DRAWS, rel=0.02)  # some look like a template's
+    assert len(endings) > 0.9 * len(ordinary), "any word may come before the sport"
 
 
 def test_training_sentences_with_an_indirect_object_are_half_abba(drawn):
-    names = set(facts.FIRST_NAMES)
-    orders = Counter()
+    known, orders = set(facts.FIRST_NAMES), Counter()
     for text in drawn:
-        found = [word for word in words(text) if word in names]
-        if found:
+        for kind in (known, set(facts.INVENTED_NAMES)):
+            found = [word for word in words(text) if word in kind]
+            if not found:
+                continue
             assert (
                 len(found) == 4
                 and len(set(found)) == 2
                 and found[2] != found[3]
                 and text.endswith(f" {found[3]}.")
             )
-            orders["ABBA" if found[0] == found[3] else "BABA"] += 1
-    assert orders == {"ABBA": 0.2 * DRAWS, "BABA": 0.2 * DRAWS}
+            orders["ABBA" if found[0] == found[3] else "BABA", kind is known] += 1
+    assert len(orders) == 4 and all(abs(many - 0.4 * DRAWS / 6) <= 1 for many in orders.values())
+
+
+def test_invented_names_are_nobody_s(table):
+    invented = facts.INVENTED_NAMES
+    assert len(set(invented)) == len(invented) > 900 and all(name.istitle() for name in invented)
+    assert not set(invented) & set(facts.FIRST_NAMES) and not set(invented) & set(
+        " ".join(table.name).split()
+    )
 
 
 def test_nothing_held_out_is_ever_in_a_training_sentence(drawn, table):
@@ -239,62 +267,6 @@ def test_indirect_object_questions(held_out_names, held_out_templates):
     assert questions == facts.indirect_object_questions(600, rng(3), held_out_names, held_out_templates)
 
 
-@pytest.mark.parametrize("which", ["athlete", "politician"])
-def test_prompts_end_with_the_name_and_say_nothing_else(which):
-    people = {"athlete": facts.athletes, "politician": facts.politicians}[which]()
-    prompts = {"athlete": facts.athlete_prompts, "politician": facts.politician_prompts}[which]()
-    assert list(prompts.columns) == [*people.columns, "text", "start", "end"]
-    assert prompts[people.columns].drop_duplicates().reset_index(drop=True).equals(people)
-    for row in prompts.itertuples():
-        assert row.text.endswith(f" {row.name}") and row.text[row.start : row.end] == row.surname
-        assert row.end == len(row.text)
-    beginnings = {name: set() for name in people.name}
-    for name, text in zip(prompts.name, prompts.text, strict=True):
-        beginnings[name].add(text.removesuffix(name))
-    assert len(set(map(frozenset, beginnings.values()))) == 1  # the same for all: they tell nothing
-    common = next(iter(beginnings.values()))
-    assert len(common) >= 8
-    telling = {word.lower() for label in facts.SPORTS + facts.PARTIES for word in words(label)}
-    telling |= {
-        "play",
-        "player",
-        "team",
-        "sport",
-        "game",
-        "match",
-        "ball",
-        "vote",
-        "party",
-        "senator",
-        "governor",
-    }
-    assert not telling & {word.lower() for text in common for word in words(text)}
-
-
-def test_compound_prompts_and_their_negatives():
-    prompts, pairs = facts.compound_prompts(), facts.compounds()
-    assert list(pairs.columns) == ["first", "second"] and 55 <= len(pairs) <= 70
-    assert {("social", "security"), ("ice", "cream"), ("high", "school")} <= set(
-        pairs.itertuples(index=False, name=None)
-    )
-    for row in prompts.itertuples():
-        before, last = row.text.split()[-2:]
-        assert row.text[row.start : row.end] == last and row.end == len(row.text)
-        kinds = {(True, True): "compound", (False, True): "missing_first", (True, False): "missing_second"}
-        assert row.kind == kinds[before == row.first, last == row.second]
-        assert row.positive == (row.kind == "compound") and row.name == f"{row.first} {row.second}"
-        assert row.text.startswith(facts.PAIR_BEGINNINGS[row.beginning])
-    every = prompts.groupby(["name", "beginning"]).kind.agg(lambda kinds: sorted(kinds))
-    assert len(every) == 10 * len(pairs)
-    assert all(kinds == ["compound", "missing_first", "missing_second"] for kinds in every)
-    negatives = (
-        prompts[~prompts.positive]
-        .groupby("name")
-        .text.agg(lambda texts: len({t.split()[-2:][0] for t in texts}))
-    )
-    assert (negatives >= 3).all()  # several neighbours, so that none stands for all
-
-
 @pytest.mark.parametrize(
     "file, old, new, says",
     [
@@ -330,7 +302,7 @@ def test_a_spoilt_table_is_refused_in_one_line(file, old, new, says, tmp_path, m
     with pytest.raises(DataError, match=says) as raised:
         facts.athletes()
         facts.politicians()
-        facts.compound_prompts()
+        prompts.compound_prompts()
         facts._templates("athlete", True)
     assert "\n" not in str(raised.value) and str(tmp_path / "tables") in str(raised.value)
 

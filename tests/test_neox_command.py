@@ -45,3 +45,31 @@ def test_the_command_makes_a_folder_and_goes_on_with_it(little, tmp_path, capsys
     assert neox.record(tmp_path / "f" / "neox-tiny") == record
     with pytest.raises(SystemExit, match=r"is of (seed|tokens)"):
         neox_command.main([*command, "--seed", "1"])
+
+
+def test_a_second_stage_goes_on_with_the_weights_and_counts_its_steps_on(little, tmp_path):
+    settings = dict(batch=2, context=16, vocabulary=300, precision="float32", log=lambda line: None)
+    one = neox_command.make(tmp_path / "one", steps=60, **settings)
+    two = neox_command.make(
+        tmp_path / "two", steps=40, share=0.5, seed=1, start=tmp_path / "one" / "neox-tiny", **settings
+    )
+    assert neox.kept(tmp_path / "one") == [0, 60, 100] and neox.kept(tmp_path / "two") == []
+    assert two.loss[:5].mean() < one.loss[:5].mean() - 0.5, "it begins where the first stage ended"
+    record = neox.record(tmp_path / "two" / "neox-tiny")
+    assert record["before"] == neox.record(tmp_path / "one" / "neox-tiny")
+    assert record["before"]["before"] is None and record["settings"]["share"] == 0.5
+    share = Counter(record["data"]["tokens"])
+    assert share["planted"] / share.total() == pytest.approx(0.5, abs=0.2)
+    tokenizers = [neox.load_pretrained(tmp_path / name / "neox-tiny")[1] for name in ("one", "two")]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+
+
+def test_no_more_documents_than_will_be_read():
+    documents = [Document("english", str(i), "word " * 50) for i in range(100)]
+
+    def words(texts):
+        return sum(len(text.split()) for text in texts)
+
+    assert neox_command._enough(documents, 5000, words) == documents
+    some = neox_command._enough(documents, 1000, words)
+    assert [int(d.work) for d in some] == pytest.approx(list(range(0, 100, 5)), abs=5) and len(some) == 20

@@ -315,11 +315,3 @@ def test_shuffled_groups_stay_together():
         assert len(np.unique(new[:, groups == group], axis=1).T) == 1
     with pytest.raises(ValueError, match="groups have 3 to 4 used samples"):
         shuffled(y[:, 1:], None, np.random.default_rng(1), groups[1:])
-
-
-def test_the_comparison_with_scikit_learn_is_at_equal_accuracy():
-    X, y, use = problem(n=300, layers=1)
-    table = probes.compare(X.astype(np.float32), y, use, repetitions=2, sklearn_tol=1e-6)
-    assert table.repetition.tolist() == [0, 1] and (table[["batched", "sklearn"]] > 0).all(axis=None)
-    np.testing.assert_allclose(table.ratio, table.sklearn / table.batched)
-    assert table[["batched_cosine", "sklearn_cosine"]].min(axis=None) > 0.9999
