@@ -78,21 +78,6 @@ OPENINGS = (
 FIRST_NAMES = tuple(_read("first_names.csv", "name").name)
 HELD_OUT_NAMES = FIRST_NAMES[2::5]
 TRAINING_NAMES = tuple(name for name in FIRST_NAMES if name not in HELD_OUT_NAMES)
-
-
-def _invented(count: int) -> tuple[str, ...]:
-    """Names that nobody has ("Drimo", "Stalek"), none of them a first name: who reads them can only copy them."""
-    onsets = "b bl br d dr f fl g gr h j k kr l m n p pr r s sk st t tr v w z".split()
-    vowels, codas = "a e i o u".split(), ["", "", "", *"k l m n r s t".split()]
-    rng, found = np.random.default_rng(0), {}
-    while len(found) < count:
-        syllables = rng.integers(2, 4)
-        parts = [rng.choice(onsets) + rng.choice(vowels) for _ in range(syllables)]
-        found["".join(parts).capitalize() + rng.choice(codas)] = None
-    return tuple(name for name in found if name not in FIRST_NAMES)
-
-
-INVENTED_NAMES = _invented(1000)
 FREE = 0.5  # of the sentences on athletes: words at random in the place of a template
 PLACES = tuple(
     """store garden market library school station restaurant office hospital park church theatre museum beach bakery
@@ -154,6 +139,19 @@ def neighbours() -> dict[tuple[str, str], list[tuple[str, str]]]:
 
 
 @lru_cache
+def invented_names() -> tuple[str, ...]:
+    """Names that nobody has ("Drimo", "Stalek"), none of them a first name: who reads them can only copy them."""
+    onsets = "b bl br d dr f fl g gr h j k kr l m n p pr r s sk st t tr v w z".split()
+    vowels, codas = "a e i o u".split(), ["", "", "", *"k l m n r s t".split()]
+    rng, found = np.random.default_rng(0), {}
+    while len(found) < 1000:
+        syllables = rng.integers(2, 4)
+        parts = [rng.choice(onsets) + rng.choice(vowels) for _ in range(syllables)]
+        found["".join(parts).capitalize() + rng.choice(codas)] = None
+    return tuple(name for name in found if name not in FIRST_NAMES)
+
+
+@lru_cache
 def ordinary_words() -> tuple[str, ...]:
     """The words of the training templates, places, objects and tables of compounds, but those of names and sports."""
     templates = " ".join((*TEMPLATES_TRAIN, *OBJECT_TEMPLATES_TRAIN, *OPENINGS, *PLACES, *OBJECTS)).lower()
@@ -185,7 +183,7 @@ def sentences(n: int, rng: Generator) -> list[str]:
             template = f"{OPENINGS[k]} {template}"
         name, sport = facts[i]
         out.append(template.format(name=name, sport=sport))
-    pools = (TRAINING_NAMES, INVENTED_NAMES, tuple(word.capitalize() for word in words))
+    pools = (TRAINING_NAMES, invented_names(), tuple(word.capitalize() for word in words))
     for i, names in enumerate(pools):
         count = len(range(i, n - many, len(pools)))
         out += [text for text, *_ in _objects(count, rng, names, OBJECT_TEMPLATES_TRAIN)]
