@@ -180,7 +180,7 @@ curve = pd.DataFrame(curves).T
 for colour, marker, source in zip(report.COLOURS, "osD^v", curve.columns, strict=False):
     axes[1].plot(curve.index, curve[source], color=colour, marker=marker, ms=3, label=source)
 axes[1].set(xlabel="step", ylabel="nats per byte", title="validation, shipped model")
-axes[1].legend()
+axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 report.figure(
     fig,
     f"Left: training loss of the shipped model ({taken:,} steps of {settings['batch'] * settings['context']:,} tokens; means of 50 steps) and of {p.steps} steps from scratch in this run. The loss falls at the end of the first stage (dotted) as half of the text is then planted, which is easier. Right: loss of the shipped model on a sample of the validation documents while it was trained.",
