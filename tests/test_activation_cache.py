@@ -1,10 +1,7 @@
 """The cache of activations: what is harvested is computed, and a file is whole, of its key, or made again."""
 
 import dataclasses
-import fcntl
 import json
-import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
@@ -190,95 +187,6 @@ def test_a_cache_that_vanishes_is_made_again(neox, batch, tmp_path, monkeypatch)
     with pytest.raises(ModelError, match="vanish") as raised:
         harvest(neox, ids, mask, hook, tmp_path, select)
     one_line(raised)
-
-
-def test_a_file_system_without_locks_will_do(neox, batch, tmp_path, monkeypatch):
-    def fails(*_):
-        raise OSError("no locks available")
-
-    monkeypatch.setattr(activation_cache.fcntl, "flock", fails)
-    hook = lm.mlp_hook(neox, 0)
-    with part(neox, hook, (3, 2), tmp_path) as other:
-        assert len(harvest(neox, *batch[:2], hook, tmp_path)[hook]) == int(batch[1].sum())
-        part(neox, hook, (3, 2), tmp_path)
-        assert other.folder.exists()
-
-
-def part(neox, hook, shape, tmp_path, dtype=np.float32):
-    file = activation_cache._file(neox, hook, "text", np.dtype(dtype), tmp_path)
-    return activation_cache._Part(file, shape, np.dtype(dtype))
-
-
-def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(neox, tmp_path):
-    hook = lm.mlp_hook(neox, 0)
-    dead, alive = (part(neox, hook, (3, 2), tmp_path) for _ in range(2))
-    fcntl.flock(dead.file, fcntl.LOCK_UN)  # as the system does when a process ends
-    with part(neox, hook, (3, 2), tmp_path) as mine:
-        assert not dead.folder.exists() and alive.folder.exists() and mine.folder.exists()
-        other = part(neox, lm.mlp_hook(neox, 1), (3, 2), tmp_path)
-        assert mine.folder.exists() and other.folder.exists()
-
-
-def test_a_part_that_is_swept_before_it_is_locked_is_made_again(neox, tmp_path, monkeypatch):
-    lock, first = fcntl.flock, []
-
-    def late(file, kind):
-        if kind == fcntl.LOCK_EX and not first:
-            first.append(Path(file.name).parent)
-            shutil.rmtree(first[0])
-        lock(file, kind)
-
-    monkeypatch.setattr(activation_cache.fcntl, "flock", late)
-    with part(neox, lm.mlp_hook(neox, 0), (3, 2), tmp_path) as mine:
-        assert mine.folder.exists() and mine.folder != first[0]
-
-
-def test_who_comes_second_leaves_what_is_there(neox, tmp_path):
-    """Somebody may be reading it."""
-    nodes = []
-    for _ in range(2):
-        with part(neox, lm.mlp_hook(neox, 0), (3, 2), tmp_path) as mine:
-            mine.write(np.zeros((3, 2), np.float32))
-            mine.publish()
-        nodes.append((mine.target.path / "activations.npy").stat().st_ino)
-    assert nodes[0] == nodes[1] and len(folders(tmp_path)) == 1
-
-
-def test_a_part_that_is_not_whole_is_not_published(neox, tmp_path):
-    with part(neox, lm.mlp_hook(neox, 0), (3, 2), tmp_path) as mine:
-        mine.write(np.zeros((2, 2), np.float32))
-        with pytest.raises(ModelError, match="bytes were written"):
-            mine.publish()
-    assert folders(tmp_path) == []
-
-
-def _many(file, values, rounds, damage):
-    for _ in range(rounds):
-        with activation_cache._Part(file, values.shape, values.dtype) as mine:
-            for row in values:
-                mine.write(row)
-            mine.publish()
-        if damage:
-            data = file.path / "activations.npy"
-            try:
-                os.truncate(data, 100)
-            except FileNotFoundError:
-                pass
-
-
-def test_processes_that_write_the_same_do_not_harm_each_other(neox, tmp_path):
-    values = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
-    file = activation_cache._file(neox, lm.mlp_hook(neox, 0), "text", values.dtype, tmp_path)
-    fork = multiprocessing.get_context("fork")
-    running = [fork.Process(target=_many, args=(file, values, 30, damage)) for damage in (True, False, False)]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join()
-    assert [process.exitcode for process in running] == [0, 0, 0]
-    _many(file, values, 1, False)
-    assert activation_cache._whole(file) and np.array_equal(np.load(file.path / "activations.npy"), values)
-    assert folders(tmp_path) == [file.path.name], "nothing is left beside it"
 
 
 def test_values_that_are_not_finite_are_an_error(copied, tmp_path):

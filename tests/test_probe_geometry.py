@@ -302,8 +302,10 @@ def test_over_strengths_on_planted_directions(planted):
     assert table["cosine"].is_monotonic_decreasing and table["cosine"].iloc[0] > 0.9
 
 
-def test_over_strengths_of_groups_that_share_a_label():
-    """Labels of whole groups change places whole, or items of a held-out group would be ranked by its others."""
+def test_over_strengths_of_groups_that_share_a_label(monkeypatch):
+    """Labels of whole groups change places whole where that is asked; held-out groups can't be ranked by them."""
+    drawn, shuffle = [], probes.shuffled
+    monkeypatch.setattr(probes, "shuffled", lambda *given: drawn.append(shuffle(*given)) or drawn[-1])
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 4)
     labels = np.stack([groups % 2 == 0, groups % 2 == 1])
@@ -312,6 +314,9 @@ def test_over_strengths_of_groups_that_share_a_label():
         X, probe_set(labels, groups), np.random.default_rng(0), (1.0,), 20, whole_groups=True
     )
     assert abs(table["shuffled"].item() - 0.5) < 0.1 and np.isnan(table["agreement"].item())
+    assert len(drawn) == 20 and all(
+        (y.reshape(2, 40, 4) == y.reshape(2, 40, 4)[..., :1]).all() for y, _ in drawn
+    )
 
 
 def test_over_strengths_of_rare_features():
