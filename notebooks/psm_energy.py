@@ -74,6 +74,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import ticker
 
 from lib import claims as ledger
 from lib import (
@@ -186,15 +187,19 @@ report.table(
 last = (names[0], 0)
 
 
-def heatmaps(matrices, labels, lows):
-    fig, axes = plt.subplots(1, len(matrices), figsize=(3.3 * len(matrices), 3.6), squeeze=False)
-    for ax, (title, matrix), low in zip(axes[0], matrices.items(), lows, strict=True):
-        image = ax.imshow(matrix, cmap="RdBu_r", vmin=low, vmax=-low)
+def heatmaps(matrices, labels):
+    columns = 3
+    rows = -(-len(matrices) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(10, 2.7 * rows), squeeze=False)
+    for ax in axes.flat[len(matrices) :]:
+        ax.axis("off")
+    for i, (ax, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
+        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
         ax.set_title(title, fontsize=10)
         ax.grid(False)
         ax.set_xticks([])
-        ax.set_yticks(range(len(labels)), labels if ax is axes[0, 0] else [""] * len(labels), fontsize=8)
-    fig.colorbar(image, ax=list(axes[0]), shrink=0.7, label="cosine, or correlation")
+        ax.set_yticks(range(len(labels)), labels if i % columns == 0 else [""] * len(labels), fontsize=9)
+    fig.colorbar(image, ax=axes, shrink=0.7, label="cosine, or correlation")
     return fig
 
 
@@ -206,7 +211,7 @@ for kind in energy_units.SETS:
     shown["shuffled labels"] = similarity(unit.shuffled[-1]).mean(0)
     shown["labels"] = unit.labels
     off = ~np.eye(len(unit.features), dtype=bool)
-    fig = heatmaps(shown, [f.replace("_", " ") for f in unit.features], [-1.0] * len(shown))
+    fig = heatmaps(shown, [f.replace("_", " ") for f in unit.features])
     report.figure(
         fig,
         f"Pairwise similarities of {kind} in {last[0]}: cosines of probe directions by layer; their means over models with random weights and over shuffled labels; correlations of the labels themselves.",
@@ -256,11 +261,10 @@ for ax, kind in zip(axes, energy_units.SETS, strict=True):
     ax.axvline(real, color="black", ls="--", lw=1.5)
     ax.annotate(
         f"real: {real:.2f}",
-        (real, len(order) + 0.6),
+        (real, len(order) + 0.7),
         fontsize=9,
-        ha="left",
         va="center",
-        xytext=(3, 0),
+        xytext=(4, 0),
         textcoords="offset points",
     )
     ax.set(
@@ -268,8 +272,12 @@ for ax, kind in zip(axes, energy_units.SETS, strict=True):
         title=f"{kind}, n = {here['n'].iloc[0]}, f = {here['f'].iloc[0]}",
         xlabel="excess energy",
         xscale="log",
+        ylim=(0.4, len(order) + 1),
     )
     ax.set_yticklabels(order)
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
 medians = {name: value.median() for name, value in zip(order, values, strict=True)}
 report.figure(
     fig,
@@ -328,17 +336,19 @@ for kind in energy_units.SETS:
     directions = units[(*last, kind)].probed.directions[-1]
     permuted = nulls.coordinate_permuted(directions, 1, torch.Generator().manual_seed(0))[0]
     for which, x in (("actual", directions), ("permuted", permuted)):
-        part = energy_study.as_in_slides(x, sigmas, 0, kinds=("cosine",), kernels=("exp",))
-        curves.append(part.assign(set=kind, target=which))
+        for seed in range(5):
+            part = energy_study.as_in_slides(x, sigmas, seed, kinds=("cosine",), kernels=("exp",))
+            curves.append(part.assign(set=kind, target=which))
 curves = pd.concat(curves)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8))
 for ax, (kind, part) in zip(axes, curves.groupby("set", sort=False), strict=True):
     for colour, method in zip(report.COLOURS, ("Powell", "converged"), strict=False):
         for which, style in (("actual", "-"), ("permuted", "--")):
-            line = part[(part["method"] == method) & (part["target"] == which)]
+            line = part[(part["method"] == method) & (part["target"] == which)].groupby("sigma")["distance"]
+            ax.fill_between(sigmas, line.min(), line.max(), color=colour, alpha=0.2, lw=0)
             ax.plot(
-                line["sigma"],
-                line["distance"],
+                sigmas,
+                line.median(),
                 style,
                 marker="o",
                 ms=4,
@@ -348,10 +358,10 @@ for ax, (kind, part) in zip(axes, curves.groupby("set", sort=False), strict=True
     ax.set(xscale="log", xlabel="perturbation σ", title=kind)
 axes[0].set_ylabel("distance to the target PSM")
 axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-ends = curves.set_index(["set", "target", "method", "sigma"])["distance"]
+ends = curves.groupby(["set", "target", "method", "sigma"])["distance"].median()
 report.figure(
     fig,
-    f"Distance to the target PSM after the re-optimisation against the perturbation; exp kernel, cosine similarity, last layer looked at of {last[0]}. Powell's method is the slides'; *converged* starts from the same points. Dashed: coordinates of each direction permuted.",
+    f"Distance to the target PSM after the re-optimisation against the perturbation; exp kernel, cosine similarity, last layer looked at of {last[0]}. Powell's method is the slides'; *converged* starts from the same points. Lines: medians over 5 perturbations; bands: all of them. Dashed: coordinates of each direction permuted.",
     "Line plots. "
     + "; ".join(
         f"{kind}, {method}: {ends[kind, 'actual', method, 0.003]:.2f} at σ = 0.003 and {ends[kind, 'actual', method, 0.3]:.2f} at 0.3"
@@ -386,14 +396,15 @@ for n in sorted({len(unit.features) for unit in units.values()}):
             )
 counts = pd.DataFrame(counts)
 sizes = counts["n"].unique()
-fig, axes = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 3.2), squeeze=False)
+fig, axes = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 3.2), squeeze=False, sharey=True)
 for ax, n in zip(axes[0], sizes, strict=True):
     for colour, marker, (kernel, part) in zip(
         report.COLOURS, "osD", counts[counts["n"] == n].groupby("kernel", sort=False), strict=False
     ):
         ax.plot(part["f"], part["minima"], color=colour, marker=marker, mfc="none", label=kernel)
     ax.axvline(n - 1, color="#888888", ls=":")
-    ax.set(title=f"n = {n}", xlabel="dimensions f", xticks=range(2, n + 1), ylim=(0.5, None))
+    ax.set(title=f"n = {n}", xlabel="dimensions f", xticks=range(2, n + 1), ylim=(0, None))
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 axes[0, 0].set_ylabel("distinct minima found")
 axes[0, -1].legend()
 report.figure(
@@ -424,7 +435,7 @@ for kind in energy_units.SETS:
     shown = {"target": target, f"fitted, f = {f}": matching.psm(fitted)[0]}
     shown |= {f"minimum below, {kernel}": matching.psm(ended[kernel])[0] for kernel in ("exp", "log")}
     shown["lowest minimum, exp"] = similarity(landscape.minima(n, f, "exp").x[0])
-    fig = heatmaps(shown, [name.replace("_", " ") for name in unit.features], [-1.0] * len(shown))
+    fig = heatmaps(shown, [name.replace("_", " ") for name in unit.features])
     moved = matching.distance(matching.psm(ended["exp"])[0], shown[f"fitted, f = {f}"]).item()
     report.figure(
         fig,
@@ -623,18 +634,26 @@ steps_table = energy_units.over_training(
 if steps_table is None:
     print("No checkpoints were given; batch full shows the excess energy during training.")
 else:
+    shown = ("real", "edge-shuffled", "shuffled labels")  # the others hardly depend on the model
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-    for ax, (kind, part) in zip(axes, steps_table.groupby("set", sort=False), strict=True):
+    for ax, kind in zip(axes, energy_units.SETS, strict=True):
+        part = steps_table[(steps_table["set"] == kind) & steps_table["target"].isin(shown)]
         for colour, (target, line) in zip(report.COLOURS, part.groupby("target", sort=False), strict=False):
-            line = line.groupby("step")["excess"].median()
-            ax.plot(line.index + 1, line, marker="o", ms=4, color=colour, label=target)
+            line = line.groupby("step")["excess"].quantile([0.25, 0.5, 0.75]).unstack()
+            ax.plot(line.index + 1, line[0.5], marker="o", ms=4, color=colour, label=target)
+            ax.fill_between(line.index + 1, line[0.25], line[0.75], color=colour, alpha=0.2, lw=0)
         ax.set(xscale="log", xlabel="training step + 1", title=kind)
-    axes[0].set_ylabel("excess energy, median over layers")
-    axes[1].legend(fontsize=9)
+    axes[0].set_ylabel("excess energy")
+    axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     report.figure(
         fig,
-        "Excess energy (exp kernel) of the real PSM and of its nulls, at checkpoints of the training of neox-tiny.",
-        "Line plots over training steps, one line for the real PSM and one for each null.",
+        "Excess energy (exp kernel) of the real PSM and of two of its nulls in the last layer of neox-tiny, at checkpoints of its training. Lines: medians of the draws; bands: their quartiles.",
+        "Line plots over training steps, one line for the real PSM and one for each of two nulls. "
+        + "; ".join(
+            f"{kind}: real {part['excess'].iloc[0]:.2f} at first and {part['excess'].iloc[-1]:.2f} at last"
+            for kind, part in steps_table[steps_table["target"] == "real"].groupby("set", sort=False)
+        )
+        + ".",
     )
 
 # %% [markdown]
