@@ -19,14 +19,22 @@ def activations(
     hooks: str | Sequence[str],
     attention_mask: Tensor | None = None,
     chunk: int | None = None,
+    select: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Activations `(batch, length, d)` of ids `(batch, length)` by the hooks' names, on the CPU; 0 at padding.
 
     Heads are side by side (q, k, v, z have width heads x d_head). A padded batch needs its mask. `chunk` sequences
-    go through the model at once. Raises ModelError on hooks and tokens that the model has not, and on NaN.
+    go through the model at once. With `select` `(batch, length)` only those tokens are kept, `(n_selected, d)`, a
+    sequence after the other. Raises ModelError on hooks and tokens that the model has not, and on NaN.
     """
     names = canonical(model, hooks)
     ids, mask = checked(model, tokens, attention_mask)
+    if select is not None:
+        kept = {name: [] for name in set(names.values())}
+        for rows, got in passes(model, ids, mask, list(kept), chunk, select.any(1)):
+            for name, x in got.items():
+                kept[name].append(x[select[rows, : x.shape[1]].to(x.device)].cpu())
+        return {asked: torch.cat(kept[name]) for asked, name in names.items()}
     out = {name: torch.empty(*ids.shape, model.widths[name]) for name in set(names.values())}
     for rows, got in passes(model, ids, mask, list(out), chunk, mask.any(1)):
         for name, x in got.items():

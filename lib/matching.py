@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lib.energy import EnergyError, Problems, check_psm, objective, problems, similarity, tangent
+from lib.energy import EnergyError, Problems, check_psm, objective, problems, similarity
 from lib.minimisation import Minimum, minimise
+
+DENSE = 256  # variables up to which whole inverse Hessians fit into memory for thousands of problems
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def joint(p: Problems, start: Tensor, tolerance: float = 1e-6, evaluations: int 
     spheres = None if p.norms is None else _Spheres(n, f)
     x = start if spheres is None else torch.nn.functional.normalize(start, dim=-1)
     z = torch.cat([x.flatten(1), torch.zeros(b, free, dtype=torch.float64)], 1)
-    return _matched(minimise(function, z, tolerance, evaluations, spheres), p, n, f)
+    # A target with a large lambda_d makes a problem ill-conditioned.
+    dense = p.target is not None and z.shape[1] <= DENSE
+    return _matched(minimise(function, z, tolerance, evaluations, spheres, dense), p, n, f)
 
 
 def reoptimise(
@@ -131,7 +135,7 @@ class _Spheres:
 
     def tangent(self, direction: Tensor, z: Tensor) -> Tensor:
         u, d = (self._vectors(t) for t in (z, direction))
-        return self._beside(tangent(d, u), direction)
+        return self._beside(torch.addcmul(d, (d * u).sum(-1, keepdim=True), u, value=-1), direction)
 
     def retract(self, z: Tensor) -> Tensor:
         u = self._vectors(z)

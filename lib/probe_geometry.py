@@ -77,14 +77,12 @@ def items(
     """MLP activations of the items, the largest over each one's tokens, float32; through the cache if `cached`."""
     hooks = [language_model.mlp_hook(model, layer) for layer in layers]
     ids, mask = torch.as_tensor(found.ids), torch.as_tensor(found.mask)
+    select = torch.as_tensor(found.select)
     if cached:
-        select = torch.as_tensor(found.select)
         got = harvest(model, ids, mask, hooks, folder, select, dtype="float32")
-        rows = [got[hook] for hook in hooks]
     else:
-        got = activations(model, ids, hooks, mask)
-        rows = [got[hook][tuple(found.indices.T)].numpy() for hook in hooks]
-    return np.stack([probe_data.pool(row, found.owner) for row in rows])
+        got = activations(model, ids, hooks, mask, select=select)
+    return np.stack([probe_data.pool(np.asarray(got[hook]), found.owner) for hook in hooks])
 
 
 def probe(

@@ -118,7 +118,7 @@ documents = corpus.load(p.text, "valid")
 #
 # ## What this report adds
 #
-# - The same two steps with **norms held exactly** ($x_i = n_i u_i / \lVert u_i \rVert$), analytic gradients, and L-BFGS over a whole batch of problems in float64 (`lib.matching`), so that it converges.
+# - The same two steps with **norms held exactly** ($x_i = n_i u_i / \lVert u_i \rVert$), analytic gradients, and a quasi-Newton method over a whole batch of problems in float64 (`lib.matching`), so that it converges.
 # - Statistics that need no perturbation. A target is read as unit vectors in $f$ dimensions whose cosines are nearest to it. Its **excess energy** is
 #   $(E - E_\mathrm{min}) / (E_\mathrm{random} - E_\mathrm{min})$: 0 at the lowest minimum, 1 at random vectors. Its **projected gradient** is in units of that at random vectors. Its **converged distance** is
 #   how far the PSM moves when the energy is lowered from there.
@@ -396,14 +396,19 @@ for n in sorted({len(unit.features) for unit in units.values()}):
             )
 counts = pd.DataFrame(counts)
 sizes = counts["n"].unique()
-fig, axes = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 3.2), squeeze=False, sharey=True)
+fig, axes = plt.subplots(1, len(sizes), figsize=(10, 3.2), squeeze=False, sharey=True)
 for ax, n in zip(axes[0], sizes, strict=True):
     for colour, marker, (kernel, part) in zip(
         report.COLOURS, "osD", counts[counts["n"] == n].groupby("kernel", sort=False), strict=False
     ):
         ax.plot(part["f"], part["minima"], color=colour, marker=marker, mfc="none", label=kernel)
     ax.axvline(n - 1, color="#888888", ls=":")
-    ax.set(title=f"n = {n}", xlabel="dimensions f", xticks=range(2, n + 1), ylim=(0, None))
+    ax.set(
+        title=f"n = {n}",
+        xlabel="dimensions f",
+        xticks=range(2, n + 1),
+        ylim=(0, counts["minima"].max() + 0.5),
+    )
     ax.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 axes[0, 0].set_ylabel("distinct minima found")
 axes[0, -1].legend()
@@ -511,7 +516,8 @@ report.table(
 )
 
 # %% [markdown]
-# **How to read it.** With $i = j$ left out, one feature that has all the weight pays no energy at all; with $i = j$ kept, equal weights are best. The cosine does not see norms, so kernels that fall with the distance push them outwards without end.
+# **How to read it.** With $i = j$ left out, one feature that has all the weight pays no energy at all; with $i = j$ kept, equal weights are best. The cosine does not see norms, so kernels that fall with the distance push them outwards without end. With the kernel
+# exp nothing in the loss depends on the norms: where *inert* is not 0, two descents ended in different minima of the same loss.
 #
 # ## RBF similarity
 

@@ -109,6 +109,17 @@ def test_chunks_and_padding_do_not_matter(neox, bert):
         assert activations(model, ids, hook, empty)[hook][2].eq(0).all()
 
 
+def test_tokens_that_are_selected_are_kept_in_their_order(neox):
+    names = [lm.mlp_hook(neox, 1), "blocks.0.hook_resid_post"]
+    ids, mask, _ = lm.tokenize(neox, TEXTS, 24)
+    select = mask & (torch.arange(24) % 3 == 1) & (torch.arange(len(ids)) != 1)[:, None]
+    every = activations(neox, ids, names, mask)
+    some = activations(neox, ids, names, mask, 2, select)
+    assert list(some) == names and not select[1].any()
+    for name in names:
+        torch.testing.assert_close(some[name], every[name][select], atol=2e-5, rtol=0)
+
+
 def test_what_the_model_has_not_is_one_line(neox):
     for layer in (-1, 2):
         with pytest.raises(ModelError, match="has layers 0 to 1") as raised:

@@ -27,7 +27,9 @@ def at_the_start(monkeypatch):
 
     monkeypatch.setattr(slides, "minimize", Start)
     monkeypatch.setattr(
-        matching, "minimise", lambda function, z, tolerance, evaluations, m: minimise(function, z, 1e-6, 0, m)
+        matching,
+        "minimise",
+        lambda function, z, tolerance, evaluations, *how: minimise(function, z, 1e-6, 0, *how),
     )
 
 
