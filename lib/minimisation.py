@@ -41,11 +41,11 @@ def minimise(
 ) -> Minimum:
     """Local minima of b functions from `start` `(b, size)`, in float64.
 
-    `function(z, which)` gives the values `(k,)` and gradients `(k, size)` of the problems `which` `(k,)` at z. A
-    problem has converged when no entry of its gradient exceeds `tolerance` times the larger of 1 and its value; it also
-    ends after so many `evaluations`, when no step lowers it, and when a variable exceeds FAR: it has no minimum nearby.
-    With `dense`, whole inverse Hessians are kept. A `manifold` has `tangent(direction, z)` and `retract(z)`: steps
-    start along it and end on it. Raises ValueError where a start has no finite value.
+    `function(z, which)` gives the values `(k,)` and gradients `(k, size)` of the problems `which` `(k,)` at z; autograd
+    is off in it. A problem has converged when no entry of its gradient exceeds `tolerance` times the larger of 1 and
+    its value; it also ends after so many `evaluations`, when no step lowers it, and when a variable exceeds FAR: it has
+    no minimum nearby. With `dense`, whole inverse Hessians are kept. A `manifold` has `tangent(direction, z)` and
+    `retract(z)`: steps start along it and end on it. Raises ValueError where a start has no finite value.
     """
     with torch.inference_mode():  # saves a fifth of the time of small batches
         found = _descend(function, start, tolerance, evaluations, manifold, dense)
