@@ -263,3 +263,14 @@ def test_a_direction_of_length_zero_cannot_be_held():
     x[0, 1] = 0
     with pytest.raises(EnergyError, match="norms must be positive; the smallest given is 0"):
         matching.reoptimise(x, uniform(4))
+
+
+def test_whole_inverse_hessians_are_kept_of_small_problems_with_a_target(monkeypatch):
+    asked, minimise = [], matching.minimise
+    monkeypatch.setattr(matching, "minimise", lambda *given: asked.append(given[-1]) or minimise(*given))
+    norms = lengths(6, 5)
+    matching.joint(problems(6, *LISTS, bent(5, 2, norms), 10.0, None, norms), draw(6, 5, 2), evaluations=2)
+    matching.reoptimise(draw(6, 5, 2), uniform(5), evaluations=2)
+    many = draw(1, matching.DENSE, 2)
+    matching.joint(problems(1, target=similarity(many), weights=uniform(matching.DENSE)), many, evaluations=2)
+    assert asked == [True, False, False]

@@ -70,6 +70,15 @@ def test_quadratics_of_every_conditioning_reach_their_own_minimum(dense):
     assert found.evaluations[0] < 10 and found.evaluations[0] == found.evaluations[8]
 
 
+def test_whole_inverse_hessians_need_fewer_evaluations_where_conditioning_is_bad():
+    function, m = quadratics([1e4] * 3, size=30)
+    start = draw(3, 30, seed=5)
+    whole, limited = (minimise(function, start, dense=dense) for dense in (True, False))
+    assert whole.converged.all() and limited.converged.all()
+    close(whole.z, m, 1e-5)
+    assert (whole.evaluations < 0.8 * limited.evaluations).all()
+
+
 def test_it_needs_as_many_evaluations_as_scipys_with_the_same_memory():
     function, m = quadratics([300.0] * 3, size=40)
     start = draw(3, 40, seed=5)
