@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lib.energy import EnergyError, Problems, check_psm, objective, problems, similarity
+from lib.energy import EnergyError, Problems, check_psm, objective, problems, similarity, tangent
 from lib.minimisation import Minimum, minimise
 
 DENSE = 256  # variables up to which whole inverse Hessians fit into memory for thousands of problems
@@ -135,7 +135,7 @@ class _Spheres:
 
     def tangent(self, direction: Tensor, z: Tensor) -> Tensor:
         u, d = (self._vectors(t) for t in (z, direction))
-        return self._beside(torch.addcmul(d, (d * u).sum(-1, keepdim=True), u, value=-1), direction)
+        return self._beside(tangent(d, u), direction)
 
     def retract(self, z: Tensor) -> Tensor:
         u = self._vectors(z)

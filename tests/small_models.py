@@ -130,3 +130,8 @@ def berts(folder_or_model):
     } | {f"blocks.{i}.hook_out": layer for i, layer in enumerate(hf.encoder.layer)} | {
         "blocks.0.hook_in": hf.embeddings
     }
+
+
+def folders(folder):
+    """The names of what lies in a folder."""
+    return sorted(p.name for p in folder.iterdir())

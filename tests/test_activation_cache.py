@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import TEXTS, copied_fixture, neox_fixture, neox_folder_fixture, one_line  # noqa: F401
+from small_models import TEXTS, copied_fixture, folders, neox_fixture, neox_folder_fixture, one_line  # noqa: F401
 
 from lib import activation_cache, activations, peers
 from lib import language_model as lm
@@ -31,10 +31,6 @@ def still(monkeypatch):
         monkeypatch.setattr(activations, "_forward", lambda *_: pytest.fail("the model ran"))
 
     return stop
-
-
-def folders(folder):
-    return sorted(p.name for p in folder.iterdir())
 
 
 def test_harvested_is_computed(neox, batch, tmp_path, still):

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import TEXTS, neox_fixture, neox_folder_fixture  # noqa: F401
+from small_models import TEXTS, folders, neox_fixture, neox_folder_fixture  # noqa: F401
 
 from lib import activation_cache
 from lib import language_model as lm
 from lib.activation_cache import harvest
 from lib.model_loading import ModelError
-
-
-def folders(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def part(neox, hook, shape, tmp_path, dtype=np.float32):
