@@ -1,4 +1,4 @@
-"""What the dictionaries' tests share: small problems in float64, and the definitions as one would first write them."""
+"""What tests share: small problems in float64, and the definitions as one would first write them."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,10 @@ import torch.nn.functional as F
 
 def close(a, b, tolerance=1e-10):
     torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def problem(seed=0, batch=5, d=7, k=3, n=12, unit=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from plain import close
+from plain import close, draw
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
@@ -16,10 +16,6 @@ from lib.energy import KERNELS, SIMILARITIES, EnergyError, check_psm, held, obje
 PAIRS = [(kernel, kind) for kernel in KERNELS for kind in SIMILARITIES]
 C = 7.0
 ONE = torch.ones((), dtype=torch.float64)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def plain(x, weights, kernel, kind, target=None, strength=1.0, s=1.0, diagonal=False):

@@ -4,16 +4,12 @@ import math
 
 import pytest
 import torch
-from plain import close
+from plain import close, draw
 
 from lib import energy_layers, nulls
 from lib.energy import similarity, simplex
 from lib.energy_units import Unit
 from lib.probe_geometry import Probed
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def unit(directions, shuffled=None, random=None, labels=None):

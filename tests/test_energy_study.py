@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from plain import close
+from plain import close, draw
 from scipy.optimize import minimize
 
 from lib import energy_study, landscape, matching, nulls, slides
@@ -17,10 +17,6 @@ from lib.energy_study import AGAIN, LENGTH
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
 def turned(x, d=16, seed=0):

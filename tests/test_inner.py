@@ -2,15 +2,11 @@
 
 import pytest
 import torch
+from plain import draw
 
 from lib import inner
 from lib.affinity import pwak
 from lib.leakage import leak, own_jacobian
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
 
 X, VIEW = draw(2, 40, 3), draw(2, 40, 3, seed=1)
 

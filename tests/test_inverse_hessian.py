@@ -2,13 +2,9 @@
 
 import pytest
 import torch
-from plain import close
+from plain import close, draw
 
 from lib.inverse_hessian import MEMORY, Dense, LimitedMemory
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def two_loops(pairs, gradient, scale):

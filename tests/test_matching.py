@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain import close
+from plain import close, draw
 
 from lib import energy, matching, slides
 from lib.energy import KERNELS, SIMILARITIES, EnergyError, problems, similarity, simplex
@@ -14,10 +14,6 @@ LISTS = [list(names) for names in zip(*PAIRS, strict=True)]
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
 def lengths(*shape, seed=1):

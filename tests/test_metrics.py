@@ -5,14 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from plain import draw
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from lib import metrics
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_fvu_of_the_mean_is_one_and_of_a_perfect_reconstruction_zero():

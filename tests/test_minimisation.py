@@ -3,17 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from plain import close
+from plain import close, draw
 from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import rosen, rosen_der
 
 from lib import minimisation
 from lib.inverse_hessian import MEMORY
 from lib.minimisation import minimise
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def quadratics(conditions, size=6, seed=0):
