@@ -65,7 +65,7 @@ class LimitedMemory:
     def __init__(self, gradient: Tensor, scale: Tensor):
         self.scale = scale
         # A window of MEMORY that slides through a longer buffer; only at its end is anything copied.
-        (count, size), room = gradient.shape, 4 * MEMORY
+        (count, size), room = gradient.shape, 2 * MEMORY
         self.all_steps = torch.zeros(count, room, size, dtype=torch.float64)
         self.all_changes = torch.zeros(count, room, size, dtype=torch.float64)
         self.mixed = torch.zeros(count, room, room, dtype=torch.float64)  # s_i . y_j for i <= j
