@@ -73,11 +73,12 @@ def check_psm(target: Tensor, tolerance: float = 1e-6) -> Tensor:
 class Problems:
     """A batch of b problems with n features each, made by `problems`; what is None is not part of them.
 
-    Every kernel is K = a exp(p cos + q log D) + r log D, D being the squared distance: `kernel` `(b, 4)` has a, p, q
-    and r. `own` `(b,)`: K(x_i, x_i) where i = j counts, else 0. `target` `(b, n, n)` and `strength` `(b,)`: T and
+    Every kernel is K = a exp(p cos + q log D) + r log D, D being the squared distance: `kernel` `(b, 4, 1, 1)` has a,
+    p, q and r. `own` `(b,)`: K(x_i, x_i) where i = j counts, else 0. `target` `(b, n, n)` and `strength` `(b,)`: T and
     lambda_d; `rbf` `(b,)`: 1 where the similarity is RBF. `weights` `(b, n)`: w~, fixed (None: free, the softmax of n
     variables). `norms` `(b, n)`: |x_i|, held exactly (None: free). What follows from them once and for all: `pairs`
-    w~_i w~_j, `inverse` 1 / (|x_i| |x_j|) and `squares` |x_i|^2 + |x_j|^2, `(b, n, n)` each.
+    w~_i w~_j, 0 at i = j; `alone` `(b,)`, the energy of i = j; `inverse` 1 / (|x_i| |x_j|) and `squares`
+    |x_i|^2 + |x_j|^2, 1 more at i = j.
     """
 
     kernel: Tensor
@@ -88,6 +89,7 @@ class Problems:
     weights: Tensor | None
     norms: Tensor | None
     pairs: Tensor | None
+    alone: Tensor | None
     inverse: Tensor | None
     squares: Tensor | None
     c: float
@@ -143,16 +145,18 @@ def problems(
             shaped[name] = value.expand(count, *value.shape[-(2 if name == "target" else 1) :]).contiguous()
     weights, norms = shaped["weights"], shaped["norms"]
     square = None if norms is None else norms.square()
+    own = torch.full((count,), math.e if diagonal else 0.0, dtype=torch.float64)
     return Problems(
-        torch.tensor([forms[name] for name in kernels], dtype=torch.float64),
-        torch.full((count,), math.e if diagonal else 0.0, dtype=torch.float64),
+        torch.tensor([forms[name] for name in kernels], dtype=torch.float64)[:, :, None, None],
+        own,
         torch.tensor([float(name == "rbf") for name in kinds], dtype=torch.float64),
         strength=None
         if target is None
         else torch.as_tensor(strength).to(torch.float64).expand(count).clone(),
-        pairs=None if weights is None else weights[:, :, None] * weights[:, None, :],
+        pairs=None if weights is None else _pairs(weights),
+        alone=None if weights is None else own * weights.square().sum(-1),
         inverse=None if norms is None else 1 / (norms[:, :, None] * norms[:, None, :]),
-        squares=None if norms is None else square[:, :, None] + square[:, None, :],
+        squares=None if norms is None else _squares(square),
         c=c,
         any_rbf=target is not None and "rbf" in kinds,
         **shaped,
@@ -165,33 +169,33 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
     All of L depends on x through its Gram matrix G alone, and the gradient in x is 2 (dL/dG) x. Where norms are held, x
     must have them, and the gradient is the one along their spheres.
     """
-    n = x.shape[-2]
-    eye = torch.eye(n, dtype=x.dtype)
-    off = 1 - eye
     gram = x @ x.mT
     if p.norms is None:
         square = gram.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300)
-        squares = square[:, :, None] + square[:, None, :]
+        squares = _squares(square)
         inverse = square.rsqrt()
         inverse = inverse[:, :, None] * inverse[:, None, :]
     else:
         squares, inverse = p.squares, p.inverse
     cosine = gram * inverse
-    # 1 at i = j, whose logarithm is 0; two features in one place have the energy of a very small distance.
-    distance = torch.add(squares, gram, alpha=-2)
-    distance = torch.addcmul(eye, distance, off).clamp_min_(1e-300)
-    scale, p_cosine, power_of, log_of = p.kernel.T[:, :, None, None]
+    # About 1 at i = j, where it is not used; two features in one place have the energy of a very small distance.
+    distance = torch.add(squares, gram, alpha=-2).clamp_min_(1e-300)
+    scale, p_cosine, power_of, log_of = p.kernel.unbind(1)
     logarithm = distance.log()
-    power = scale * torch.exp(p_cosine * cosine + power_of * logarithm)
-    value = (power + log_of * logarithm) * off
+    power = scale * torch.addcmul(p_cosine * cosine, power_of, logarithm).exp_()
+    value = torch.addcmul(power, log_of, logarithm)
 
-    weights = torch.softmax(w, -1) if p.weights is None else p.weights
-    pull = (value @ weights[:, :, None]).squeeze(-1) + p.own[:, None] * weights
-    loss = (weights * pull).sum(-1)
-    in_w = 2 * weights * (pull - loss[:, None]) if p.weights is None else None
-    pairs = weights[:, :, None] * weights[:, None, :] if p.pairs is None else p.pairs
+    if p.weights is None:
+        weights = torch.softmax(w, -1)
+        pull = (value * _off(value) @ weights[:, :, None]).squeeze(-1) + p.own[:, None] * weights
+        loss = (weights * pull).sum(-1)
+        in_w = 2 * weights * (pull - loss[:, None])
+        pairs = _pairs(weights)
+    else:
+        pairs, in_w = p.pairs, None
+        loss = (pairs * value).sum((-2, -1)) + p.alone
     by_cosine = pairs * p_cosine * power
-    by_distance = pairs * (power_of * power + log_of) / distance
+    by_distance = pairs * torch.addcmul(log_of, power_of, power) / distance
 
     if p.target is not None:
         likeness = cosine
@@ -199,20 +203,22 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
             rbf = p.rbf[:, None, None]
             gaussian = torch.exp(distance / -p.c)
             likeness = torch.lerp(cosine, gaussian, rbf)
-        error = torch.lerp(likeness, eye, eye) - p.target
+        off = _off(likeness)
+        error = torch.lerp(likeness, 1 - off, 1 - off) - p.target
         slope = p.strength[:, None, None] * error
         loss = loss + (slope * error).sum((-2, -1))
+        slope = slope * off
         if p.any_rbf:
             by_cosine = torch.addcmul(by_cosine, slope, 1 - rbf, value=2)
             by_distance = torch.addcmul(by_distance, slope * gaussian, rbf, value=-2 / p.c)
         else:
             by_cosine = torch.add(by_cosine, slope, alpha=2)
 
-    in_gram = torch.add(by_cosine * inverse, by_distance, alpha=-2) * off
+    in_gram = torch.add(by_cosine * inverse, by_distance, alpha=-2)
     in_x = 2 * (in_gram @ x)
     if p.norms is not None:
-        return loss, tangent(in_x, x), in_w
-    own = 2 * (by_distance * off).sum(-1) - (by_cosine * cosine * off).sum(-1) / square
+        return loss, tangent(in_x, x, gram.diagonal(dim1=-2, dim2=-1)[..., None]), in_w
+    own = 2 * by_distance.sum(-1) - (by_cosine * cosine).sum(-1) / square
     return loss, torch.addcmul(in_x, own[:, :, None], x, value=2), in_w
 
 
@@ -243,9 +249,13 @@ def held(u: Tensor, norms: Tensor) -> Tensor:
     return norms[..., None] * u / u.norm(dim=-1, keepdim=True)
 
 
-def tangent(direction: Tensor, x: Tensor) -> Tensor:
-    """The part of `direction` `(b, n, f)` along the spheres of x: orthogonal to each x_i."""
-    along = (direction * x).sum(-1, keepdim=True) / x.square().sum(-1, keepdim=True)
+def tangent(direction: Tensor, x: Tensor, square: float | Tensor | None = None) -> Tensor:
+    """The part of `direction` `(b, n, f)` along the spheres of x: orthogonal to each x_i.
+
+    `square`: |x_i|^2 where it is known, `(b, n, 1)` or one number.
+    """
+    square = x.square().sum(-1, keepdim=True) if square is None else square
+    along = (direction * x).sum(-1, keepdim=True) / square
     return torch.addcmul(direction, along, x, value=-1)
 
 
@@ -261,6 +271,19 @@ def simplex(n: int, f: int | None = None) -> Tensor:
     points = torch.zeros(n, f, dtype=torch.float64)
     points[:, : n - 1] = vectors[:, : n - 1] * values[: n - 1]
     return points / points.norm(dim=-1, keepdim=True)
+
+
+def _off(matrices: Tensor) -> Tensor:
+    """0 at i = j, else 1: `(n, n)` for matrices `(..., n, n)`."""
+    return 1 - torch.eye(matrices.shape[-1], dtype=matrices.dtype)
+
+
+def _pairs(weights: Tensor) -> Tensor:
+    return weights[:, :, None] * weights[:, None, :] * _off(weights)
+
+
+def _squares(square: Tensor) -> Tensor:
+    return square[:, :, None] + square[:, None, :] + torch.eye(square.shape[-1], dtype=square.dtype)
 
 
 def _check_similarity(kind: str, c: float) -> None:

@@ -66,57 +66,58 @@ class LimitedMemory:
         self.scale = scale
         # A window of MEMORY that slides through a longer buffer; only at its end is anything copied.
         (count, size), room = gradient.shape, 2 * MEMORY
-        self.all_steps = torch.zeros(count, room, size, dtype=torch.float64)
-        self.all_changes = torch.zeros(count, room, size, dtype=torch.float64)
-        self.mixed = torch.zeros(count, room, room, dtype=torch.float64)  # s_i . y_j for i <= j
+        self.pairs = torch.zeros(count, 2 * room, size, dtype=torch.float64)  # s_0, y_0, s_1, y_1, ...
+        self.mixed = torch.zeros(count, room, room, dtype=torch.float64)  # of s_i . y_j, i <= j: inverse
         self.square = torch.zeros(count, room, room, dtype=torch.float64)  # y_i . y_j
         self.end = 0
 
     def keep(self, index: Tensor) -> None:
-        for name in ("scale", "all_steps", "all_changes", "mixed", "square"):
+        for name in ("scale", "pairs", "mixed", "square"):
             setattr(self, name, getattr(self, name)[index])
 
     def add(self, step: Tensor, change: Tensor, gradient: Tensor, lower: Tensor) -> None:
-        _, curved, scale = _curvature(step, change, lower)
-        self.scale = torch.where(curved, scale, self.scale)
-        step, change = (torch.where(curved[:, None], pair, 0.0) for pair in (step, change))
-        if self.end == self.all_steps.shape[1]:
+        product, curved, scale = _curvature(step, change, lower)
+        if not curved.all():
+            step, change = (torch.where(curved[:, None], pair, 0.0) for pair in (step, change))
+            product = torch.where(curved, product, 1.0)
+            scale = torch.where(curved, scale, self.scale)
+        self.scale = scale
+        if self.end == self.mixed.shape[1]:
             old, self.end = slice(self.end - MEMORY, self.end), MEMORY
-            for name in ("all_steps", "all_changes"):
-                getattr(self, name)[:, :MEMORY] = getattr(self, name)[:, old].clone()
-            for name in ("mixed", "square"):
-                getattr(self, name)[:, :MEMORY, :MEMORY] = getattr(self, name)[:, old, old].clone()
-                getattr(self, name)[:, MEMORY:] = 0
+            self.pairs[:, : 2 * MEMORY] = self.pairs[:, 2 * old.start :].clone()
+            for matrices in (self.mixed, self.square):
+                kept = matrices[:, old, old].clone()
+                matrices.zero_()[:, :MEMORY, :MEMORY] = kept
         last, self.end = self.end, self.end + 1
-        self.all_steps[:, last], self.all_changes[:, last] = step, change
-        window = self._window
-        self.mixed[:, window, last] = (self.all_steps[:, window] @ change[:, :, None]).squeeze(-1)
-        across = (self.all_changes[:, window] @ change[:, :, None]).squeeze(-1)
-        self.square[:, window, last] = self.square[:, last, window] = across
+        self.pairs[:, 2 * last], self.pairs[:, 2 * last + 1] = step, change
+        window, pairs = self._window
+        along, across = (pairs @ change[:, :, None]).view(len(pairs), -1, 2, 1).unbind(2)
+        self.square[:, window, last] = self.square[:, last, window] = across.squeeze(-1)
+        # One column more of a triangular matrix is one more of its inverse; the window's part is the part's inverse.
+        column = (self.mixed[:, window, window] @ along).squeeze(-1) / -product[:, None]
+        self.mixed[:, window, last], self.mixed[:, last, last] = column, 1 / product
 
     @property
-    def _window(self) -> slice:
-        return slice(max(0, self.end - MEMORY), self.end)
+    def _window(self) -> tuple[slice, Tensor]:
+        start = max(0, self.end - MEMORY)
+        return slice(start, self.end), self.pairs[:, 2 * start : 2 * self.end]
 
     def direction(self, gradient: Tensor) -> Tensor:
         """-H g `(b, size)`."""
         if not self.end:
             return -self.scale[:, None] * gradient
-        window = self._window
-        steps, changes = self.all_steps[:, window], self.all_changes[:, window]
-        mixed = self.mixed[:, window, window]
-        own = mixed.diagonal(dim1=-2, dim2=-1)
-        upper = mixed + torch.diag_embed((own == 0).to(own.dtype))
-        along, across = steps @ gradient[:, :, None], changes @ gradient[:, :, None]
-        t = torch.linalg.solve_triangular(upper, along, upper=True)
-        scale = self.scale[:, None, None]
-        middle = torch.addcmul(own[:, :, None] * t, scale, self.square[:, window, window] @ t - across)
-        p = torch.linalg.solve_triangular(upper.mT, middle, upper=False)
-        return -torch.addcmul(p.mT @ steps, scale, gradient[:, None] - t.mT @ changes).squeeze(1)
+        window, pairs = self._window
+        mixed, scale = self.mixed[:, window, window], self.scale[:, None, None]
+        along, across = (pairs @ gradient[:, :, None]).view(len(pairs), -1, 2, 1).unbind(2)
+        t = mixed @ along
+        own = t / mixed.diagonal(dim1=-2, dim2=-1)[:, :, None]
+        p = mixed.mT @ torch.addcmul(own, scale, self.square[:, window, window] @ t - across)
+        shares = torch.cat([p, -scale * t], 2).view(len(pairs), 1, -1)
+        return -torch.addcmul((shares @ pairs).squeeze(1), self.scale[:, None], gradient)
 
 
 def _curvature(step: Tensor, change: Tensor, lower: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """s . y, where it is above 0 beyond rounding, and s . y / |y|^2, each `(b,)`."""
-    product, square = (step * change).sum(-1), change.square().sum(-1)
-    curved = lower & (product > 1e-12 * (step.square().sum(-1) * square).sqrt())
+    product, square = torch.linalg.vecdot(step, change), torch.linalg.vecdot(change, change)
+    curved = lower & (product > 1e-12 * (torch.linalg.vecdot(step, step) * square).sqrt())
     return product, curved, product / square

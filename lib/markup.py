@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
 from nbconvert.filters import ansi2html
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -22,6 +23,8 @@ RESIDUE = re.compile(r"\d+%\|[^|\n]*\||\[\d\d:\d\d<|it/s\]|\bs/it\]")
 LOADED = re.compile(
     r"""<(?:img|script|link|iframe|video|audio|source|object)\b[^>]*\b(?:src|href)=["'](?!data:)"""
 )
+
+WORD = re.compile(r"[^\W\d_]{2}")
 
 
 class PageError(ValueError):
@@ -154,7 +157,10 @@ def output(out: Any, headings: list[tuple[int, str, str]], paths: tuple[str, ...
         shown = re.sub(r"<figcaption>.*?</figcaption>", lambda _: caption, data["text/html"], flags=re.S)
     elif "text/html" in data:
         shown = re.sub(
-            r"<caption>.*?</caption>", lambda match: typeset(match[0]), data["text/html"], flags=re.S
+            r"<caption>.*?</caption>",
+            lambda match: typeset(match[0]),
+            _aligned(data["text/html"]),
+            flags=re.S,
         )
         if not shown.lstrip().startswith('<div class="scroll"'):
             shown = f'<div class="scroll">{shown}</div>'
@@ -184,6 +190,20 @@ def machine_paths() -> tuple[str, ...]:
     """The paths that would tell of the machine: the project's and the home of whoever ran it."""
     home = str(Path.home())
     return (str(report.sources.ROOT), *((f"{home}/",) if len(home) > 1 else ()))
+
+
+def _aligned(markup: str) -> str:
+    """Tables of pandas with the class `text` on columns of words and of an index: the style sheet sets them left."""
+    soup = BeautifulSoup(markup, "html.parser")
+    for table in soup.select("table.dataframe"):
+        rows = [row.find_all("td") for row in table.select("tbody tr")]
+        words = [any(WORD.search(cell.text) for cell in column) for column in zip(*rows, strict=True)]
+        for row in table.find_all("tr"):
+            cells = row.find_all(["th", "td"])
+            for place, cell in enumerate(cells, start=len(words) - len(cells)):
+                if place < 0 or words[place]:
+                    cell["class"] = "text"
+    return str(soup)
 
 
 def _clean(text: str, paths: tuple[str, ...]) -> None:

@@ -86,8 +86,7 @@ def reoptimise(
     p = problems(len(x), kernel, weights=weights, norms=norms / unit, s=s)
     found = joint(p, x, tolerance, evaluations)
     x = found.x * unit[..., None]
-    value = objective(x, None, problems(len(x), kernel, weights=weights, norms=norms, s=s))[0]
-    return replace(found, x=x, value=value)
+    return replace(found, x=x, value=objective(x, None, replace(p, norms=None))[0])
 
 
 def perturb(x: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
@@ -135,11 +134,11 @@ class _Spheres:
 
     def tangent(self, direction: Tensor, z: Tensor) -> Tensor:
         u, d = (self._vectors(t) for t in (z, direction))
-        return self._beside(tangent(d, u), direction)
+        return self._beside(tangent(d, u, square=1.0), direction)
 
     def retract(self, z: Tensor) -> Tensor:
         u = self._vectors(z)
-        return self._beside(u / u.norm(dim=-1, keepdim=True), z)
+        return self._beside(u / torch.linalg.vector_norm(u, dim=-1, keepdim=True), z)
 
     def _vectors(self, z: Tensor) -> Tensor:
         return z[:, : self.n * self.f].reshape(-1, self.n, self.f)

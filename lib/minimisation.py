@@ -14,7 +14,7 @@ from torch import Tensor
 from lib.inverse_hessian import Dense, LimitedMemory
 
 ARMIJO = 1e-4
-COMPACT = 0.8  # of the batch still running: below it, the others are left out
+COMPACT = 0.7  # of the batch still running: below it, the others are left out
 FAR = 1e6  # a variable beyond it is on its way to infinity
 PATIENCE = 20  # evaluations that may together lower a value by less than rounding
 SHORT = 1e-12  # a step so much shorter than planned lowers nothing any more
@@ -74,7 +74,8 @@ def _descend(function, start: Tensor, tolerance: float, evaluations: int, manifo
     length = torch.ones(count, dtype=torch.float64)  # of the next trial, in units of the whole step
     before = value.clone()
     for evaluation in range(evaluations + 1):
-        small = gradient.abs().amax(-1) <= tolerance * value.abs().clamp_min(1.0)
+        largest = gradient.abs().amax(-1)
+        small = largest <= tolerance * value.abs().clamp_min(1.0)
         ended = small if evaluation < evaluations else torch.ones_like(small)
         if evaluation % PATIENCE == PATIENCE - 1:
             still = before - value <= 1e-13 * value.abs().clamp_min(1.0)
@@ -82,7 +83,7 @@ def _descend(function, start: Tensor, tolerance: float, evaluations: int, manifo
             before = value.clone()
         ended = running & ended
         if ended.any():
-            _put(final, which, ended, z, value, gradient, evaluation, small)
+            _put(final, which, ended, z, value, largest, evaluation, small)
             running = running & ~ended
             left = int(running.sum())
             if not left:
@@ -97,10 +98,10 @@ def _descend(function, start: Tensor, tolerance: float, evaluations: int, manifo
         direction = history.direction(gradient)
         if manifold is not None:
             direction = manifold.tangent(direction, z)
-        slope = (direction * gradient).sum(-1)
+        slope = torch.linalg.vecdot(direction, gradient)
         if not (slope < 0).all():
             direction = torch.where((slope < 0)[:, None], direction, -history.scale[:, None] * gradient)
-            slope = (direction * gradient).sum(-1)
+            slope = torch.linalg.vecdot(direction, gradient)
         trial = torch.addcmul(z, length[:, None], direction)
         if manifold is not None:
             trial = manifold.retract(trial)
@@ -111,21 +112,24 @@ def _descend(function, start: Tensor, tolerance: float, evaluations: int, manifo
         lower = lower & torch.isfinite(trial_gradient.sum(-1))
 
         step, change = trial - z, trial_gradient - gradient
-        gradient = torch.where(lower[:, None], trial_gradient, gradient)
+        if lower.all():
+            z, value, gradient, length = trial, trial_value, trial_gradient, torch.ones_like(length)
+        else:
+            # A step that was too long is tried again at the minimum of the parabola through what is known of it.
+            parabola = -0.5 * slope * length.square() / (rise - slope * length)
+            shorter = torch.where(torch.isfinite(parabola), parabola, 0.0).clamp(0.1 * length, 0.5 * length)
+            length = torch.where(lower, 1.0, shorter)
+            z = torch.where(lower[:, None], trial, z)
+            value = torch.where(lower, trial_value, value)
+            gradient = torch.where(lower[:, None], trial_gradient, gradient)
         history.add(step, change, gradient, lower)
-        # A step that was too long is tried again at the minimum of the parabola through what is known of it.
-        parabola = -0.5 * slope * length.square() / (rise - slope * length)
-        shorter = torch.where(torch.isfinite(parabola), parabola, 0.0).clamp(0.1 * length, 0.5 * length)
-        length = torch.where(lower, 1.0, shorter)
-        z = torch.where(lower[:, None], trial, z)
-        value = torch.where(lower, trial_value, value)
+    # Far out a gradient is small beside the value of whatever falls for ever.
+    final.converged.logical_and_(final.z.abs().amax(-1) <= FAR)
     return final
 
 
-def _put(final: Minimum, which, chosen, z, value, gradient, evaluation, small) -> None:
+def _put(final: Minimum, which, chosen, z, value, largest, evaluation, small) -> None:
+    chosen = chosen.nonzero()[:, 0]
     where = which[chosen]
-    final.z[where], final.value[where] = z[chosen], value[chosen]
-    final.gradient[where] = gradient[chosen].abs().amax(-1)
-    # Far out a gradient is small beside the value of whatever falls for ever.
-    near = z[chosen].abs().amax(-1) <= FAR
-    final.evaluations[where], final.converged[where] = evaluation, small[chosen] & near
+    final.z[where], final.value[where], final.gradient[where] = z[chosen], value[chosen], largest[chosen]
+    final.evaluations[where], final.converged[where] = evaluation, small[chosen]

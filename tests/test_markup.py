@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ET
 
 import nbformat
+import pandas as pd
 import pytest
 
 from lib import markup, report
@@ -106,6 +107,16 @@ def test_captions_are_typeset():
     table = '<div class="scroll"><table><caption>of $a &lt; b$</caption><tr><td>$5</td></tr></table></div>'
     shown = markup.output(display(text__html=table), [])
     assert "<caption>of <math" in shown and "<td>$5</td>" in shown
+
+
+def test_columns_of_words_and_of_an_index_are_marked():
+    frame = pd.DataFrame({"n": [5, 11], "verdict": ["kept", "not kept"], "ratio": [2.5, None]})
+    frame.index = pd.MultiIndex.from_product([["neox-tiny"], [0, 5]], names=["model", "layer"])
+    shown = markup.output(display(text__html=frame.to_html(na_rep="–")), [])
+    rows = [[cell.get("class") for cell in row] for row in ET.fromstring(shown).iter("tr")]
+    text = "text"
+    assert rows[0] == rows[1] == rows[2] == [text, text, None, text, None]
+    assert rows[3] == [text, None, text, None]  # the row's model is in the row above
 
 
 @pytest.mark.parametrize(
