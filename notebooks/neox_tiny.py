@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 text = "embedded"  # what to evaluate on and to train the trigram model on: "embedded" or "corpus" (from DATA_DIR)
 steps = 300  # of the training from scratch shown below
-batch = 4  # windows of text a step there; the shipped model had 16
+batch = 2  # windows of text a step there; the shipped model had 16
 questions = 400  # indirect-object sentences asked
 athletes = 60  # athletes asked about, planted and not
 
@@ -173,9 +173,8 @@ for stage in stages:
     taken += steps
     for ax in axes:
         ax.axvline(taken, color="#888888", ls=":", lw=1)
-axes[0].plot(
-    np.arange(1, p.steps + 1), scratch.loss, color=report.COLOURS[1], lw=1.2, label="training, in this run"
-)
+recent = pd.Series(scratch.loss, index=np.arange(1, p.steps + 1)).rolling(20, min_periods=1).mean()
+axes[0].plot(recent.index, recent, color=report.COLOURS[1], label="training, in this run")
 axes[0].set(xlabel="step", ylabel="nats per token", xscale="log")
 axes[0].legend()
 curve = pd.DataFrame(curves).T
@@ -185,7 +184,7 @@ axes[1].set(xlabel="step", ylabel="nats per byte", title="validation, shipped mo
 axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 report.figure(
     fig,
-    f"Left: training loss of the shipped model ({taken:,} steps of {settings['batch'] * settings['context']:,} tokens; means of 50 steps) and of {p.steps} steps of {p.batch * settings['context']:,} tokens from scratch in this run. The loss falls at the end of the first stage (dotted) as half of the text is then planted, which is easier. Right: loss of the shipped model on a sample of the validation documents while it was trained.",
+    f"Left: training loss of the shipped model ({taken:,} steps of {settings['batch'] * settings['context']:,} tokens; means of 50 steps) and of {p.steps} steps of {p.batch * settings['context']:,} tokens from scratch in this run (means of the last 20). The loss falls at the end of the first stage (dotted) as half of the text is then planted, which is easier. Right: loss of the shipped model on a sample of the validation documents while it was trained.",
     f"Line plots. The training loss falls from {stages[0]['loss'][0]:.1f} to {stages[0]['loss'][-1]:.2f} nats per token in the first stage and ends at {how['loss'][-1]:.2f}; in this run it falls from {scratch.loss[0]:.1f} to {scratch.loss[-10:].mean():.2f}. Validation losses fall to {', '.join(f'{s} {v:.2f}' for s, v in curve.iloc[-1].items())} nats per byte.",
     cover=True,
 )
