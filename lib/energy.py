@@ -78,7 +78,7 @@ class Problems:
     lambda_d; `rbf` `(b,)`: 1 where the similarity is RBF. `weights` `(b, n)`: w~, fixed (None: free, the softmax of n
     variables). `norms` `(b, n)`: |x_i|, held exactly (None: free). What follows from them once and for all: `pairs`
     w~_i w~_j, 0 at i = j; `alone` `(b,)`, the energy of i = j; `inverse` 1 / (|x_i| |x_j|) and `squares`
-    |x_i|^2 + |x_j|^2, 1 more at i = j.
+    |x_i|^2 + |x_j|^2.
     """
 
     kernel: Tensor
@@ -156,7 +156,7 @@ def problems(
         pairs=None if weights is None else _pairs(weights),
         alone=None if weights is None else own * weights.square().sum(-1),
         inverse=None if norms is None else 1 / (norms[:, :, None] * norms[:, None, :]),
-        squares=None if norms is None else _squares(square),
+        squares=None if norms is None else square[:, :, None] + square[:, None, :],
         c=c,
         any_rbf=target is not None and "rbf" in kinds,
         **shaped,
@@ -172,14 +172,15 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
     gram = x @ x.mT
     if p.norms is None:
         square = gram.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300)
-        squares = _squares(square)
+        squares = square[:, :, None] + square[:, None, :]
         inverse = square.rsqrt()
         inverse = inverse[:, :, None] * inverse[:, None, :]
     else:
         squares, inverse = p.squares, p.inverse
     cosine = gram * inverse
-    # About 1 at i = j, where it is not used; two features in one place have the energy of a very small distance.
+    # Two features in one place have the energy of a very small distance; i = j is not used, but must be finite.
     distance = torch.add(squares, gram, alpha=-2).clamp_min_(1e-300)
+    distance.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     scale, p_cosine, power_of, log_of = p.kernel.unbind(1)
     logarithm = distance.log()
     power = scale * torch.addcmul(p_cosine * cosine, power_of, logarithm).exp_()
@@ -280,10 +281,6 @@ def _off(matrices: Tensor) -> Tensor:
 
 def _pairs(weights: Tensor) -> Tensor:
     return weights[:, :, None] * weights[:, None, :] * _off(weights)
-
-
-def _squares(square: Tensor) -> Tensor:
-    return square[:, :, None] + square[:, None, :] + torch.eye(square.shape[-1], dtype=square.dtype)
 
 
 def _check_similarity(kind: str, c: float) -> None:

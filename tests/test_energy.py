@@ -256,6 +256,19 @@ def test_the_simplex(n, f):
     close(x.sum(0), torch.zeros(x.shape[1], dtype=torch.float64), 1e-13)
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_very_long_vectors_have_the_energy_of_their_scale(held):
+    x = draw(1, 4, 3)
+    for length in (1e6, 1e9):
+        long = length * x
+        p = energy.problems(
+            1, "riesz", weights=torch.full((4,), 0.25), norms=long.norm(dim=-1) if held else None, s=3
+        )
+        value, gradient, _ = energy.objective(long, None, p)
+        close(value * length**3, energy.energy(x, "riesz", s=3), 1e-12)
+        assert torch.isfinite(gradient).all()
+
+
 def test_held_and_tangent():
     u, norms = draw(2, 4, 3), 1 + torch.rand(2, 4, generator=torch.Generator().manual_seed(1))
     x = held(u, norms.double())
