@@ -199,7 +199,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str])
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise NeoxError(
             f"{path} is damaged or truncated: {_one_line(error)}; fetch or make it again"

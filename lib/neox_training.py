@@ -163,7 +163,9 @@ def _resume(path: Path, model, optimiser, out: Trained, settings: dict) -> int:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["training"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {
+                name: file.get_tensor(name).clone() for name in file.keys()
+            }  # aligned, see lib.storage
         step, found = about["step"], about["settings"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

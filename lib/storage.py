@@ -45,7 +45,8 @@ def load(path: str | Path) -> Dictionary:
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(KEY)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            # Copies: safetensors gives views at any offset in memory, where products end in other last bits.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise StorageError(f"{path} is damaged, or no safetensors file: {_one_line(error)}") from None
     if header is None:

@@ -189,7 +189,8 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["training"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            # Copies, as in lib.storage.load: the optimiser keeps what it is given, at whatever offset in memory.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         expected = [[key, _about(run)] for key, run in runs.items()]
         if about["steps"] != steps or about["models"] != expected:
             raise ValueError(
