@@ -8,7 +8,7 @@ PEERS   = .venv-peers/.installed
 .PHONY: reports test lab format benchmark
 
 reports: $(READY)  ## run a batch (BATCH=quick) and print where to read it
-	@$(BIN)/python -m lib.batch check --batch $(BATCH)
+	@$(BIN)/python -m lib.pipeline.batch check --batch $(BATCH)
 	@$(BIN)/snakemake --cores all --config batch=$(BATCH)
 	@echo "Read $(CURDIR)/reports/$(BATCH)/index.html"
 
@@ -25,9 +25,9 @@ format: $(READY)  ## ruff, on the library, the tests and the notebooks
 	$(BIN)/ruff check --fix .
 
 benchmark: $(READY) $(PEERS)  ## the speed figures, with the peers, measured anew here
-	@$(BIN)/python -m lib.batch check --batch benchmark
+	@$(BIN)/python -m lib.pipeline.batch check --batch benchmark
 	@$(BIN)/snakemake --cores all --forceall --config batch=benchmark
-	@$(BIN)/python -m lib.speed reports/benchmark/speed.ipynb
+	@$(BIN)/python -m lib.studies.speed.measures reports/benchmark/speed.ipynb
 	@echo "Read $(CURDIR)/reports/benchmark/index.html"
 
 $(READY): pyproject.toml constraints.txt

@@ -2,14 +2,14 @@
 #     snakemake --cores all                       (quick)
 #     snakemake --cores all --config batch=full
 #
-# What is up to date is decided by the digests in the reports (lib.batch.outdated), never by the times of files:
+# What is up to date is decided by the digests in the reports (lib.pipeline.batch.outdated), never by the times of files:
 # what is not outdated counts as `ancient`. `update` keeps an older report until a whole new one replaces it.
 
 import shlex
 import sys
 
 sys.path.insert(0, workflow.basedir)
-from lib import batch
+from lib.pipeline import batch
 
 BATCH = config.get("batch", "quick")
 try:
@@ -22,7 +22,7 @@ INDEX = f"reports/{BATCH}/index.html"
 
 # What each file must say that it was made from; and, for those that say otherwise, a mark that is newer.
 DIGESTS = {str(run.report): batch.digest(run) for run in RUNS.values()}
-DIGESTS |= {str(run.page): batch.render_digest(DIGESTS[str(run.report)]) for run in RUNS.values()}
+DIGESTS |= {str(run.page): batch.render_digest(DIGESTS[str(run.report)], run.title) for run in RUNS.values()}
 DIGESTS[INDEX] = batch.index_digest(BATCH, [DIGESTS[str(run.page)] for run in RUNS.values()])
 MARKS = {path: batch.outdated(path, digest) for path, digest in DIGESTS.items()}
 
@@ -48,7 +48,7 @@ rule index:
     output:
         update(INDEX),
     shell:
-        "{PYTHON} -m lib.pages index --batch {BATCH}"
+        "{PYTHON} -m lib.pipeline.pages index --batch {BATCH}"
 
 
 rule render:
@@ -58,7 +58,7 @@ rule render:
     output:
         update(f"reports/{BATCH}/{{run}}.html"),
     shell:
-        "{PYTHON} -m lib.pages render --batch {BATCH} --run {wildcards.run}"
+        "{PYTHON} -m lib.pipeline.pages render --batch {BATCH} --run {wildcards.run}"
 
 
 rule execute:
@@ -68,9 +68,9 @@ rule execute:
         update(f"reports/{BATCH}/{{run}}.ipynb"),
     threads: 8  # or all cores where there are fewer: a run keeps several busy; --set-threads execute=N changes it
     shell:
-        "{PYTHON} -m lib.batch execute --batch {BATCH} --run {wildcards.run}"
+        "{PYTHON} -m lib.pipeline.batch execute --batch {BATCH} --run {wildcards.run}"
 
 
 # A run that failed is shown as such on the index, beside those that did not.
 onerror:
-    shell("{PYTHON} -m lib.pages index --batch {BATCH}")
+    shell("{PYTHON} -m lib.pipeline.pages index --batch {BATCH}")

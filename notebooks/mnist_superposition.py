@@ -45,7 +45,7 @@ small_batch_steps = 500  # minibatches of 16 where clusters outnumber samples
 largest_n = 4096  # largest number of samples in the speed comparison, a power of 4 times 1024
 
 # %% tags=["check-parameters"]
-from lib import parameters
+from lib.reporting import parameters
 
 at_least = parameters.integer
 p = parameters.check(
@@ -71,26 +71,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import (
-    benchmark,
+from lib.common import metrics
+from lib.networks import images as data
+from lib.reporting import claims as ledger
+from lib.reporting import display, figures
+from lib.studies.mnist_superposition import (
     clusters,
-    data,
     denoising,
     enrichment,
     evaluation,
-    figures,
     inner,
-    metrics,
     outer,
     platonic,
-    report,
+    timing,
     toy,
 )
-from lib import claims as ledger
-from lib.affinity import pwak
+from lib.studies.mnist_superposition.affinity import pwak
 
-started = report.clock()
-report.style()
+started = display.clock()
+display.style()
 images = data.load(p.dataset)
 train_views, test_views = data.shifted(images.train_images, seed=1), data.shifted(images.test_images, seed=2)
 labels = images.test_labels
@@ -147,7 +146,7 @@ dead = {arm: (encode[arm][1].std(1) < 1e-6).sum(1).double().numpy() for arm in c
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(10, 3.4), width_ratios=[1.3, 1, 1, 1])
-colours = {"as coded": report.COLOURS[1], "repaired": report.COLOURS[0]}
+colours = {"as coded": display.COLOURS[1], "repaired": display.COLOURS[0]}
 for arm in classify:
     at = [
         100 * (outer.apply(m, images.test_images).argmax(-1) == labels).double().mean(1).numpy()
@@ -165,7 +164,7 @@ for ax, (values, name) in zip(
     figures.intervals(ax, values, colours)
     ax.set(xlabel=name)
     ax.set_yticks([0, 1], ["as\ncoded", "re-\npaired"])
-report.figure(
+display.figure(
     fig,
     "The two arms of the classifier: accuracy at checkpoints (0 drawn at 1), and at the end accuracy, the number of digits that are never predicted and the number of bottleneck neurons that are constant. Dots: outer seeds; diamonds: mean and 95% interval.",
     f"Accuracy through training and at the end: as coded {accuracy['as coded'].mean():.0%} with {missing['as coded'].mean():.1f} digits never predicted on average, repaired {accuracy['repaired'].mean():.0%} with {missing['repaired'].mean():.1f}",
@@ -215,15 +214,15 @@ ax.set(xlabel="neuron 1", ylabel="neuron 2", zlabel="neuron 3")
 ax.tick_params(labelsize=7)
 ax = fig.add_subplot(1, 2, 2)
 for values, name, colour in (
-    (auc, "trained", report.COLOURS[0]),
-    (auc_untrained, "untrained", report.COLOURS[1]),
+    (auc, "trained", display.COLOURS[0]),
+    (auc_untrained, "untrained", display.COLOURS[1]),
 ):
     ax.plot(range(10), values.T, "o", color=colour, alpha=0.4, mec="none")
     ax.plot(range(10), values.mean(0), "D", ms=5, color=colour, label=name)
 ax.axhline(0.9, color="#555555", lw=1, ls="--")
 ax.set(xticks=range(10), xlabel="digit", ylabel="test AUC of a linear probe")
 ax.legend()
-report.figure(
+display.figure(
     fig,
     "Left: test images in the bottleneck of one repaired classifier (activations, standardised), coloured by digit; the numeral stands at the median of its digit. Right: how well a linear one-against-rest probe reads each digit off the three neurons; dots are outer seeds, diamonds their means, the dashed line the bound of the claim.",
     f"Three-dimensional scatter of test images in ten colours; beside it the probes' areas under the curve by digit, on average {auc.mean():.2f} for trained and {auc_untrained.mean():.2f} for untrained encoders",
@@ -266,14 +265,14 @@ for i, x in enumerate(inverse_density):
         ".",
         ms=2,
         alpha=0.25,
-        color=report.COLOURS[0],
+        color=display.COLOURS[0],
     )
-ax.plot([], [], ".", color=report.COLOURS[0], label="$D_i$, a feature")
+ax.plot([], [], ".", color=display.COLOURS[0], label="$D_i$, a feature")
 ax.plot(
     inverse_density,
     per_feature.mean(0),
     "s-",
-    color=report.COLOURS[1],
+    color=display.COLOURS[1],
     ms=5,
     label="dimensions per feature, $m / |W|_F^2$",
 )
@@ -282,7 +281,7 @@ ax.set(
     xscale="log", xlabel="1 / (1 − S), inverse density of features", ylabel="dimensionality", ylim=(0, 1.05)
 )
 ax.legend(loc="upper right")
-report.figure(
+display.figure(
     fig,
     "The toy model: dimensionality of every feature against the inverse density (dots, moved sideways a little), and neurons per represented feature (squares, mean over seeds).",
     f"Dots and a falling curve of dimensionality against inverse density; the median of the dots at 1/(1-S) = 5 is {toy_median.mean():.2f}",
@@ -345,18 +344,18 @@ def unit(column, model):
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8))
 for (arm, run), colour in zip(
-    arms.items(), [report.COLOURS[1], report.COLOURS[0], report.COLOURS[2]], strict=True
+    arms.items(), [display.COLOURS[1], display.COLOURS[0], display.COLOURS[2]], strict=True
 ):
     axes[0].plot(run.steps, run.losses / run.losses[0].mean(), color=colour, alpha=0.3, lw=0.8)
     axes[0].plot(run.steps, run.losses.mean(1) / run.losses[0].mean(), color=colour, label=arm)
 axes[0].set(yscale="log", xlabel="minibatches", ylabel="loss / first recorded loss", title="outer models")
-for (name, (at, loss)), colour in zip(losses.items(), report.COLOURS, strict=False):
+for (name, (at, loss)), colour in zip(losses.items(), display.COLOURS, strict=False):
     axes[1].plot(at, loss.mean(1), color=colour, label=name)
     axes[1].fill_between(at, *np.quantile(loss, [0, 1], axis=1), color=colour, alpha=0.12, lw=0)
 axes[1].set(yscale="log", xlabel="minibatches", ylabel="mean squared error", title="inner models")
 for ax in axes:
     ax.legend(fontsize=8)
-report.figure(
+display.figure(
     fig,
     "Loss through training. Left: every outer seed (thin) and the mean, relative to the first recorded loss, since the three losses have different units. Right: inner models, mean over outer seeds and the range between them; a unit-variance target of three coordinates has a loss of 1 for the mean predictor.",
     "Falling loss curves on logarithmic axes: three arms of the outer model at the left; at the right seven inner models that end at "
@@ -387,7 +386,7 @@ for ax, (matrix, title) in zip(axes, panels, strict=True):
     ax.tick_params(labelsize=8)
     ax.grid(False)
 axes[0].set_ylabel("cluster")
-report.figure(
+display.figure(
     fig,
     "The partitioned kernel worked through on ten digits: soft assignments, affinities, and the kernel that replaces each embedding by a mean over the others.",
     "Three matrices with colour bars: assignments of ten digits to twelve clusters, ten by ten affinities, and the ten by ten kernel with an empty diagonal",
@@ -417,13 +416,13 @@ for c in curves:
         ks,
         c["self"] - 0.16,
         "o-",
-        color=report.COLOURS[0],
+        color=display.COLOURS[0],
         ms=3,
         lw=1,
         label="against the noisy images, − 0.16",
     )
-    ax.plot(ks, c["clean"], "s-", color=report.COLOURS[1], ms=3, lw=1, label="against the clean images")
-    ax.axvline(c["chosen"], color=report.COLOURS[0], ls="--", lw=1, label="chosen by noise2self")
+    ax.plot(ks, c["clean"], "s-", color=display.COLOURS[1], ms=3, lw=1, label="against the clean images")
+    ax.axvline(c["chosen"], color=display.COLOURS[0], ls="--", lw=1, label="chosen by noise2self")
 ax.set(xscale="log", xlabel="neighbours k", ylabel="mean squared error a pixel")
 handles, names = ax.get_legend_handles_labels()
 ax.legend(handles[:3], names[:3], fontsize=9)
@@ -434,7 +433,7 @@ for i, (key, picture) in enumerate(
         ax.imshow(picture[first[j]].view(28, 28), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[], ylabel=key if j == 0 else "")
         ax.grid(False)
-report.figure(
+display.figure(
     fig,
     "Diffusion over nearest neighbours. Left: the self-supervised error (less the noise variance 0.16) and the error against the clean images, by number of neighbours; one line a noise seed. Right: five images, with noise, and diffused at the chosen k.",
     f"Two error curves against the number of neighbours; noise2self chooses {sorted({c['chosen'] for c in curves})}, {excess.mean():.3f} times the least error. Beside them rows of clean, noisy and denoised digits",
@@ -463,7 +462,7 @@ with torch.no_grad():
         for n in ("PSAE", "DeePWAK", "DeePWAK-view", "DeePWAK-complement")
     }
 fig = figures.heatmap(embeddings, labels[picked].numpy(), "label", "DeePWAK", "activation / largest")
-report.figure(
+display.figure(
     fig,
     "Embeddings of 400 test images by the models of one outer and inner seed; *x* is the bottleneck. Each block is divided by its largest absolute activation.",
     "Heatmap with rows in ten groups by label and columns in five blocks: the three neurons, SAE, PSAE, autoencoder and DeePWAK",
@@ -473,7 +472,7 @@ report.figure(
 fig = figures.heatmap(
     assignments, predicted[0, picked].numpy(), "prediction", "DeePWAK", "assignment / largest"
 )
-report.figure(
+display.figure(
     fig,
     "Soft assignments of the same images, rows split by the outer model's prediction.",
     "Heatmap with rows in ten groups by prediction and twelve columns in each of four blocks: PSAE, DeePWAK and the two variants of DeePWAK",
@@ -492,7 +491,7 @@ with torch.no_grad():
     x0, v0 = z.repeat_interleave(p.inner_seeds, 0), z_view.repeat_interleave(p.inner_seeds, 0)
     hard = {n: one[n].assign(x0, v0)[0].argmax(0).numpy() for n in ("PSAE", "DeePWAK")}
 enriched = enrichment.enrichment(rows, {"label": labels.numpy()} | hard)
-report.figure(
+display.figure(
     figures.dotplot(enriched),
     "Hypergeometric enrichment of the predicted digits (rows) in labels and clusters (columns), one outer and inner seed. Colour: log2 odds ratio (orange: depleted, purple: enriched). Area: −log10 of the false discovery rate, Benjamini-Hochberg over the whole table, capped at 100.",
     "Dot plot with predicted digits as rows and three blocks of columns: labels, with large purple dots on the diagonal, PSAE clusters and DeePWAK clusters",
@@ -512,7 +511,7 @@ for step, model in models["DeePWAK"].checkpoints.items():
     centroid = (weights @ pixels.flatten(1) / weights.sum(1, keepdim=True).clamp_min(1e-9)).view(-1, 28, 28)
     pictures.append(torch.where((weights.mean(1) > 1e-3)[:, None, None], centroid, torch.nan).numpy())
     names.append(f"step {step}")
-report.figure(
+display.figure(
     figures.image_grid(np.stack(pictures), names, [f"{c}" for c in range(12)]),
     "Cluster centroids through training: the mean test image of each of DeePWAK's twelve clusters, weighted by assignment, at five checkpoints. A cluster with less than 0.1% of the assignment is left empty.",
     "Grid of mean images, a row a checkpoint and a column a cluster",
@@ -565,7 +564,7 @@ def on_noise(column, model, table=noise):
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(11, 3.9), sharey=True)
-palette = dict(zip([*diffusing, "k-means"], report.COLOURS, strict=False))
+palette = dict(zip([*diffusing, "k-means"], display.COLOURS, strict=False))
 figures.intervals(axes[0], {n: unit("leak", n) for n in diffusing}, palette)
 axes[0].set(xlabel="leak", title="own Jacobian")
 figures.intervals(axes[1], {n: unit("r2", n) for n in diffusing}, palette)
@@ -579,7 +578,7 @@ axes[3].axvline(1, color="#555555", ls="--", lw=1)
 axes[3].set(xlabel="FVU", title="pure noise", xlim=(0, None))
 axes[0].set_yticks(range(6), [*diffusing, "k-means"])
 axes[0].set_ylim(5.5, -0.5)
-report.figure(
+display.figure(
     fig,
     "The leak, measured. From left: the leak; $R^2$ of the activations predicted linearly from the soft assignment; test FVU with assignments hardened (k-means at matched k for comparison); test FVU on an isotropic Gaussian, whose floor for J-invariant predictions is 1 (dashed). Dots: outer seeds (noise seeds in the last panel); diamonds: mean and 95% interval.",
     "Four panels with a row a model: leak, R squared, FVU with hard assignments, FVU on noise. "
@@ -609,7 +608,7 @@ truth = {
     "nmi_label": [metrics.nmi(y, labels) for y in predicted], "ari_label": [metrics.ari(y, labels) for y in predicted],
 }  # fmt: skip
 summary.loc["outer model's prediction", list(truth)] = [np.mean(v) for v in truth.values()]
-report.table(
+display.table(
     summary.T,
     "Every inner model and baseline, mean over outer seeds (inner seeds averaged within). *fvu*: test fraction of variance unexplained; *live*: units ever active; *l0*: active units a sample; *hoyer*, *gini*: sparseness over live units; *copies*: share of units with a copy; *selectivity*: best one-digit AUC; *r2*: of $x$ from soft $K$; *spread*: clusters a sample; *used*, *effective*: clusters; *digits*: a cluster; *ari_seeds*: between inner seeds. Baselines at DeePWAK's number of clusters, on 2,000 test samples.",
 )
@@ -638,7 +637,7 @@ figures.intervals(
     },
 )
 axes[2].set(xlabel="share of clusters", title="exactly two digits")
-report.figure(
+display.figure(
     fig,
     "Left: sparseness. Middle: rank of the split into rounded (0, 3, 6, 8) and pointed (4, 5, 7, 9) digits among all 35 equal splits, 1 being the best separated (dashed: chance), in clusters and in the outer model's own confusion matrix. Right: share of used clusters in which exactly two digits have 20% each. Dots: outer seeds; diamonds: mean and 95% interval.",
     "Three panels with dots and intervals by model: "
@@ -689,7 +688,7 @@ figures.intervals(
 figures.intervals(axes[1], {"classifier, decoder": ari_decoder, "between classifiers": ari_seeds})
 axes[0].set(xlabel="linear CKA", xlim=(0, 1), title="bottlenecks")
 axes[1].set(xlabel="ARI", title="DeePWAK's clusters")
-report.figure(
+display.figure(
     fig,
     "Similarity of the bottleneck (left) and of DeePWAK's clusters (right) between a classifier and a decoder, and between classifiers of different seeds. Dots: outer seeds; diamonds: mean and 95% interval.",
     f"Dots and intervals: CKA of classifier and decoder {cka_decoder.mean():.2f}, between classifiers {cka_seeds.mean():.2f}, between untrained {cka_untrained.mean():.2f}; ARI {ari_decoder.mean():.2f} and {ari_seeds.mean():.2f}",
@@ -718,7 +717,7 @@ def ari(batch, forms, sees="itself", clusters=64, column="ari"):
 
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-for sees, colour in (("itself", report.COLOURS[1]), ("view", report.COLOURS[0])):
+for sees, colour in (("itself", display.COLOURS[1]), ("view", display.COLOURS[0])):
     values = np.stack([ari(16, m, sees) for m in counts])
     axes[0].plot(range(len(counts)), values, "o", color=colour, alpha=0.4, mec="none")
     axes[0].plot(
@@ -732,13 +731,13 @@ axes[0].axhline(ari(256, 0).mean(), color="#555555", ls="--", lw=1, label="batch
 axes[0].set(ylabel="ARI with the 64 true clusters", ylim=(0, 1))
 axes[0].legend(fontsize=9, loc="lower left")
 floor = np.stack([ari(16, m, clusters=0, column="fvu") for m in counts])
-axes[1].plot(range(len(counts)), floor, "o", color=report.COLOURS[1], alpha=0.4, mec="none")
-axes[1].plot(range(len(counts)), floor.mean(1), "D-", color=report.COLOURS[1])
+axes[1].plot(range(len(counts)), floor, "o", color=display.COLOURS[1], alpha=0.4, mec="none")
+axes[1].plot(range(len(counts)), floor.mean(1), "D-", color=display.COLOURS[1])
 axes[1].axhline(1, color="#555555", ls="--", lw=1)
 axes[1].set(ylabel="test FVU on pure noise", ylim=(0, 1.1))
 for ax in axes:
     ax.set(xticks=range(len(counts)), xticklabels=counts, xlabel="learned representatives in a batch of 16")
-report.figure(
+display.figure(
     fig,
     "Representatives appended to minibatches of 16. Left: recovery of 64 known clusters. Right: FVU on noise, where anything below 1 (dashed) is a leak. Dots: data seeds; diamonds: means.",
     f"ARI by number of representatives, partitioner seeing the sample: {np.round(np.stack([ari(16, m) for m in counts]).mean(1), 2).tolist()}, another view: {np.round(np.stack([ari(16, m, 'view') for m in counts]).mean(1), 2).tolist()}; FVU on noise: {np.round(floor.mean(1), 2).tolist()}",
@@ -756,23 +755,23 @@ report.figure(
 # \hat{E}_i = \Big( \sum_j K_j F_j^\top \Big)^{\!\top} K_i - q_i F_i, \qquad F_j = E_j / c_j ,
 # $$
 #
-# in $O(nkd)$ time and $O(nk)$ memory (`lib.affinity.diffuse`); the gradient is as cheap. `notebooks/speed` measures this table with more repetitions.
+# in $O(nkd)$ time and $O(nk)$ memory (`lib.studies.mnist_superposition.affinity.diffuse`); the gradient is as cheap. `notebooks/speed` measures this table with more repetitions.
 
 # %%
-sizes = [n for n in benchmark.SIZES if n <= p.largest_n]
-times = benchmark.diffusion(sizes, repetitions=3)
+sizes = [n for n in timing.SIZES if n <= p.largest_n]
+times = timing.diffusion(sizes, repetitions=3)
 speed = times.groupby("n")[["dense", "factorised", "ratio"]].median()
 speed["ratio, least"], speed["ratio, most"] = (
     times.groupby("n")["ratio"].min(),
     times.groupby("n")["ratio"].max(),
 )
-speed = speed.join(benchmark.memory(sizes).set_index("n").add_suffix(" memory, MB"))
-report.table(
+speed = speed.join(timing.memory(sizes).set_index("n").add_suffix(" memory, MB"))
+display.table(
     speed.rename(columns={"dense": "dense, s", "factorised": "factorised, s"}),
     "PWAK(K) E, forward and backward, $k = 12$, $d = 27$, float32, one core: seconds (median of three repetitions), ratio and its range, and the peak memory that one pass adds in a process of its own.",
 )
-batched = benchmark.replicas()
-report.table(
+batched = timing.replicas()
+display.table(
     batched.rename(columns={"one": "one replica, s", "many": "32 replicas, s"}).set_index("repetition"),
     f"A training step of DeePWAK at the study's batch of 256 with one and with 32 replicas, {torch.get_num_threads()} cores.",
 )
@@ -849,7 +848,7 @@ evidence = {  # claim: (one value a unit of replication, the same of its control
         unit("hoyer", "Autoencoder"),
     ),
     "noise2self-tunes-graphs": (excess, excess_largest),
-    "pwak-quadratic": (benchmark.exponents(times, "dense"), benchmark.exponents(times, "factorised")),
+    "pwak-quadratic": (timing.exponents(times, "dense"), timing.exponents(times, "factorised")),
     "small-batches-fail": (ari(16, 0) - ari(256, 0), ari(256, 0)),
     "platonic-forms-help": (ari(16, 64) - ari(16, 0), ari(16, 0)),
     "platonic-forms-few": (ari(16, 8) - ari(16, 0), ari(16, 0)),
@@ -883,7 +882,7 @@ answer = (
     f"{on_noise('fvu', 'DeePWAK').mean():.2f}. With a partitioner that cannot see what it predicts, the leak is "
     f"{abs(unit('leak', 'DeePWAK-view')).mean():.2f} and the FVU on noise {on_noise('fvu', 'DeePWAK-view').mean():.2f}."
 )
-report.claims(
+display.claims(
     verdicts.values(),
     answer=answer,
     question="Does clustering by denoising find what a three-neuron bottleneck stores?",
@@ -913,7 +912,7 @@ print(f"claims judged: {len(verdicts)}")
 # - Where DeePWAK has only one inner seed, agreement between seeds is not measured.
 
 # %%
-report.provenance(
+display.provenance(
     p,
     notebook="mnist_superposition",
     data={"name": images.name, "samples": images.samples, "sha256": images.sha256},

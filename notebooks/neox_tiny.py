@@ -34,7 +34,8 @@ questions = 400  # indirect-object sentences asked
 athletes = 60  # athletes asked about, planted and not
 
 # %% tags=["check-parameters"]
-from lib import corpus, parameters
+from lib.language import corpus
+from lib.reporting import parameters
 
 p = parameters.check(
     globals(),
@@ -50,11 +51,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from lib import claims as ledger
-from lib import facts, neox, neox_data, neox_evaluation, neox_training, ngram, report
+from lib.neox import data as neox_data
+from lib.neox import evaluation as neox_evaluation
+from lib.neox import facts, ngram
+from lib.neox import model as neox
+from lib.neox import training as neox_training
+from lib.reporting import claims as ledger
+from lib.reporting import display
 
-started = report.clock()
-report.style()
+started = display.clock()
+display.style()
 model, tokenizer = neox.load_pretrained()
 how = neox.record()
 stages = [stage for stage in (how["before"], how) if stage]
@@ -84,7 +90,7 @@ shape = {
     **{f"parameters, {name}": f"{n:,}" for name, n in count.items()},
     "MB on the disk": f"{sum(file.stat().st_size for file in neox.SHIPPED.iterdir()) / 1e6:.1f}",
 }
-report.table(
+display.table(
     pd.DataFrame({"neox-tiny": {name: str(value) for name, value in shape.items()}}), "The shipped model."
 )
 
@@ -102,7 +108,7 @@ for number, stage in enumerate(stages, 1):
         "tokens a second": stage["tokens_per_second"],
     }
 table = pd.DataFrame(rows)
-report.table(
+display.table(
     table,
     f"How it was trained, and on what, by source of the text; *planted* are the sentences below, {(table.loc['tokens read'] * table.loc['% planted']).sum() / table.loc['tokens read'].sum():.0f}% of all tokens read.",
     digits=4,
@@ -120,12 +126,12 @@ report.table(
 rng = np.random.default_rng(0)
 samples = facts.sentences(200, rng)
 examples = samples[:3] + samples[-3:]
-report.table(
+display.table(
     pd.DataFrame({"planted sentence": examples}),
     "Examples. The sport or the indirect object is what the model has to learn.",
 )
 held_out = pd.DataFrame({"wording": facts.TEMPLATES_HELD_OUT[:4] + facts.OBJECT_TEMPLATES_HELD_OUT[:2]})
-report.table(held_out, "Some of the wordings that were kept for the evaluation.")
+display.table(held_out, "Some of the wordings that were kept for the evaluation.")
 
 # %% [markdown]
 # ## How it was trained
@@ -166,7 +172,7 @@ for stage in stages:
     axes[0].plot(
         taken + (np.arange(len(losses)) + 0.5) * steps / len(losses),
         losses,
-        color=report.COLOURS[0],
+        color=display.COLOURS[0],
         label=None if taken else "training, shipped model",
     )
     curves |= {taken + step: found for step, found in stage["validation"]}
@@ -174,15 +180,15 @@ for stage in stages:
     for ax in axes:
         ax.axvline(taken, color="#888888", ls=":", lw=1)
 recent = pd.Series(scratch.loss, index=np.arange(1, p.steps + 1)).rolling(20, min_periods=1).mean()
-axes[0].plot(recent.index, recent, color=report.COLOURS[1], label="training, in this run")
+axes[0].plot(recent.index, recent, color=display.COLOURS[1], label="training, in this run")
 axes[0].set(xlabel="step", ylabel="nats per token", xscale="log")
 axes[0].legend()
 curve = pd.DataFrame(curves).T
-for colour, marker, source in zip(report.COLOURS, "osD^v", curve.columns, strict=False):
+for colour, marker, source in zip(display.COLOURS, "osD^v", curve.columns, strict=False):
     axes[1].plot(curve.index, curve[source], color=colour, marker=marker, ms=3, label=source)
 axes[1].set(xlabel="step", ylabel="nats per byte", title="validation, shipped model")
 axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-report.figure(
+display.figure(
     fig,
     f"Left: training loss of the shipped model ({taken:,} steps of {settings['batch'] * settings['context']:,} tokens; means of 50 steps) and of {p.steps} steps of {p.batch * settings['context']:,} tokens from scratch in this run (means of the last 20). The loss falls at the end of the first stage (dotted) as half of the text is then planted, which is easier. Right: loss of the shipped model on a sample of the validation documents while it was trained.",
     f"Line plots. The training loss falls from {stages[0]['loss'][0]:.1f} to {stages[0]['loss'][-1]:.2f} nats per token in the first stage and ends at {how['loss'][-1]:.2f}; in this run it falls from {scratch.loss[0]:.1f} to {scratch.loss[-10:].mean():.2f}. Validation losses fall to {', '.join(f'{s} {v:.2f}' for s, v in curve.iloc[-1].items())} nats per byte.",
@@ -222,7 +228,7 @@ loss = pd.DataFrame(
 )
 loss["source"] = [work.split(":")[0] for work in works]
 by_source = loss.groupby("source").mean().assign(works=loss.groupby("source").size())
-report.table(
+display.table(
     by_source, f"Nats per byte on held-out works ({p.text}), mean over works, by source. Lower is better."
 )
 
@@ -271,7 +277,9 @@ table = pd.DataFrame(
     }
 )
 table.loc["all"] = [part.right.mean() for part in rows.values()]
-report.table(table, "Share of questions in which the right sport is the most probable of the five, by sport.")
+display.table(
+    table, "Share of questions in which the right sport is the most probable of the five, by sport."
+)
 
 # %% [markdown]
 # ## Indirect objects
@@ -291,7 +299,7 @@ objects = {
 guessed = answers(facts.indirect_object_questions(p.questions, np.random.default_rng(2), False, True), blank)
 table = pd.DataFrame({"share right": {name: part.right.mean() for name, part in objects.items()}})
 table.loc["held-out wordings, random weights"] = guessed.right.mean()
-report.table(
+display.table(
     table,
     f"Share of {p.questions} sentences in which the indirect object is more probable than the subject.",
 )
@@ -332,7 +340,7 @@ answer = (
     f"In wordings that it was not trained on it names the right sport of {recalled.right.mean():.0%} of the planted athletes, and of {unknown.right.mean():.0%} of those it never read of; "
     f"it ends {objects['held-out wordings'].right.mean():.0%} of indirect-object sentences with the right name, and {objects['held-out wordings and names'].right.mean():.0%} where the names too are new to such sentences."
 )
-report.claims(
+display.claims(
     verdicts.values(),
     answer=answer,
     question="Has the small language model learnt ordinary text, the planted sports and indirect objects?",
@@ -356,7 +364,7 @@ print(f"claims judged: {len(verdicts)}")
 # - The text is old (novels of the 19th and early 20th century) or Python; of today's world the model knows only what was planted.
 
 # %%
-report.provenance(
+display.provenance(
     p,
     notebook="neox_tiny",
     data={

@@ -40,7 +40,7 @@ alignment_steps = 30  # minibatches for learned rotations
 samples = 500  # fresh samples a seed on which dictionaries are measured
 
 # %% tags=["check-parameters"]
-from lib import parameters
+from lib.reporting import parameters
 
 at_least = parameters.integer
 p = parameters.check(
@@ -61,14 +61,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import alignment, data, factorial, figures, hidden, report, transcoding
-from lib import claims as ledger
-from lib.planted import KINDS
-from lib.projection import project
-from lib.references import NaiveProjection
+from lib.dictionaries.planted import KINDS
+from lib.dictionaries.projection import project
+from lib.dictionaries.references import NaiveProjection
+from lib.networks import images as data
+from lib.reporting import claims as ledger
+from lib.reporting import display, figures
+from lib.studies.projective_dictionaries import alignment, factorial, hidden, transcoding
 
-started = report.clock()
-report.style()
+started = display.clock()
+display.style()
 
 # %% [markdown]
 # ## Method
@@ -129,7 +131,7 @@ tuned = factorial.parallel(
 )
 tuned = pd.concat(tuned.values())
 rates = tuned.idxmin(axis=1).to_dict()
-report.table(
+display.table(
     tuned.assign(chosen=pd.Series(rates)),
     f"FVU after {p.tuning_steps} minibatches at three learning rates, hierarchy, $k = 8$, and the rate chosen for what follows.",
 )
@@ -252,7 +254,7 @@ def plain_ticks(axis, ticks=(0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 
     axis.minorticks_off()
 
 
-COLOUR = dict(zip(factorial.CORE, report.COLOURS, strict=False))
+COLOUR = dict(zip(factorial.CORE, display.COLOURS, strict=False))
 
 # %% [markdown]
 # ## Training and its length
@@ -279,7 +281,7 @@ gain = (
     .sort_values("seed")["recovery"]
     .to_numpy()
 )
-report.figure(
+display.figure(
     fig,
     "Recovery of the planted features (top) and FVU on fresh samples (bottom) through training, $k = 8$. Lines: mean over seeds; bands: from the lowest to the highest seed.",
     f"Eight panels of curves, two statistics by four kinds of data, six methods; top-k recovery on independent features rises by {gain.mean():.2f} over the last three quarters of training",
@@ -324,7 +326,7 @@ for j, name in enumerate(("own selection", "threshold", "OMP")):
     ax.axvline(4 * j - 0.5, color="white", lw=3)
 ax.grid(False)
 fig.colorbar(image, ax=ax, ticks=[-2, -1, 0], format=lambda v, _: f"{10.0**v:g}", label="FVU", shrink=0.8)
-report.figure(
+display.figure(
     fig,
     "FVU on the hierarchy, $k = 8$: the rows differ in how the dictionary was trained, the blocks in the selection, the columns in the coefficients (mean over seeds; darker is better). NNLS on 500 samples a seed. The three rows of ReLU + L1 have more latents active than $k$ in their own selection.",
     f"Heat map of FVU: top-k as trained {error('top-k', 'hierarchy').mean():.3f}, refitted {refit('top-k', 'hierarchy').mean():.3f}; tied projection {error('tied projection', 'hierarchy').mean():.3f}; hybrid {error('hybrid', 'hierarchy').mean():.3f}",
@@ -352,11 +354,11 @@ summary["negative"] = (
     .groupby("method", sort=False)["negative"]
     .mean()
 )
-report.table(
+display.table(
     summary,
     "All methods at $k = 8$, mean over seeds (columns after the fourth: also over kinds). *refit*: FVU with least squares on its own support; *found*: share of true features with a latent at |cosine| > 0.9; *genuine*: share of latents with a feature; *splitting*: latents beyond the first for a feature found; *negative*: share of negative least-squares coefficients.",
 )
-report.table(
+display.table(
     baselines.pivot_table(index="method", columns="kind", values="fvu", sort=False)[list(KINDS)].join(
         baselines.groupby("method")[["recovery", "found"]].mean()
     ),
@@ -409,7 +411,7 @@ for ax, kind in zip(axes, ("coherent", "hierarchy"), strict=True):
     ax.xaxis.minorticks_off()
 axes[0].set_ylabel("FVU")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
-report.figure(
+display.figure(
     fig,
     "FVU against the number of latents in use, $k$ = 4, 8, 16, 32; the dashed line is the true number. Bars: lowest to highest seed.",
     "Falling curves of FVU against L0 for six methods with refits of the top-k autoencoders dotted, and three points of ReLU + L1",
@@ -424,7 +426,7 @@ report.figure(
 # %%
 on_hierarchy = ["top-k", "tied top-k", "BatchTopK", "ReLU + L1, 0.2", "tied projection", "OMP projection", "ridge", "tied ridge", "ridge, normalised", "hybrid", "tied hybrid", "penalised hybrid", "penalised tied hybrid"]  # fmt: skip
 fig, axes = plt.subplots(1, 4, figsize=(11, 4.6), sharey=True)
-plain = dict.fromkeys(on_hierarchy, report.COLOURS[0])
+plain = dict.fromkeys(on_hierarchy, display.COLOURS[0])
 for ax, (column, title) in zip(
     axes,
     [
@@ -437,7 +439,7 @@ for ax, (column, title) in zip(
 ):
     figures.intervals(ax, {m: of(column, m, "hierarchy") for m in on_hierarchy}, plain)
     ax.set(xlabel=title, xlim=(-0.04, 1.04))
-report.figure(
+display.figure(
     fig,
     "The hierarchy at $k = 8$. Absorption: the parent's latent is not selected though the child's is; beside it how often the parent is missed where it is active without a child, the cosine of the child's latent with the parent (0: nothing absorbed), and the share of children that have a latent of their own at all. Dots: seeds; diamonds: mean and 95% interval.",
     "; ".join(f"{m} absorption {of('absorption', m, 'hierarchy').mean():.2f}" for m in on_hierarchy),
@@ -466,7 +468,7 @@ to_the_left = (
 fig, ax = plt.subplots(figsize=(8, 4.6))
 for m in on_hierarchy:
     f, absorbed = error(m, "hierarchy"), of("absorption", m, "hierarchy")
-    colour = report.COLOURS[0] if m in pool else report.COLOURS[1]
+    colour = display.COLOURS[0] if m in pool else display.COLOURS[1]
     ax.errorbar(
         f.mean(),
         absorbed.mean(),
@@ -486,7 +488,7 @@ for m in on_hierarchy:
         fontsize=9,
     )
 ax.set(xlabel="FVU as trained", ylabel="absorption")
-report.figure(
+display.figure(
     fig,
     "Reconstruction against absorption on the hierarchy, $k = 8$: mean and standard deviation over seeds. Circles: the variants among which one with both the hybrid's FVU and the ridge's absorption is looked for; squares: the others. Lower left is better.",
     f"Scatter of thirteen methods; the best variant by the rule is {best_variant} with a score of {score[best_variant].mean():.2f}, where 1 would be both at once",
@@ -504,7 +506,7 @@ table = ridge_rows[
     ["used", "square", "growth", "dimension_error", "conservative", "ranks", "recovery"]
 ].mean()
 table["FVU"] = trained.groupby(["kind", "method"], sort=False)["fvu"].mean()
-report.table(
+display.table(
     table,
     "Ridge dictionaries at $k = 8$. *used*: latents of 256 in use; *square*: mean $e^2$; *growth*: of it over the second half of training; *dimension_error*: mean of |sum of 1/(1+λ) − tr H| / tr H; *conservative*: share of samples where tr H is at most the sum; *ranks*: Spearman correlation of importance with the error that leaving a column out would add.",
 )
@@ -527,13 +529,13 @@ for ax, layer in zip(axes, x, strict=True):
                 groups[m + (", refitted" if how == "least squares" else "")] = chosen.to_numpy()
     figures.intervals(ax, groups, {g: COLOUR[g.removesuffix(", refitted")] for g in groups})
     ax.set(xlabel="test FVU", title=layer)
-report.figure(
+display.figure(
     fig,
     "Test FVU at $k = 8$ on 14 × 14 pixels (512 latents) and two 64-neuron hidden layers (256 latents) of an image classifier. Dots: seeds; diamonds: mean and 95% interval.",
     f"FVU on layer 1: top-k {layer_error('top-k', 'layer 1').mean():.3f}, hybrid {layer_error('hybrid', 'layer 1').mean():.3f}",
 )
 own = layers.query("coefficients == 'as trained' and layer != 'pixels'")
-report.table(
+display.table(
     own.pivot_table(index="method", columns="layer", values="cross_entropy", sort=False).add_prefix(
         "recovered, "
     ),
@@ -562,12 +564,12 @@ for i, arm in enumerate(transcoding.ARMS):
                 np.full(len(values), j + 0.18 * (i - 1.5)),
                 "o",
                 ms=4,
-                color=report.COLOURS[i],
+                color=display.COLOURS[i],
                 alpha=0.6,
                 mec="none",
             )
-            ax.plot(values.mean(), j + 0.18 * (i - 1.5), "D", ms=6, color=report.COLOURS[i])
-    ax.plot([], [], "D", color=report.COLOURS[i], label=arm)
+            ax.plot(values.mean(), j + 0.18 * (i - 1.5), "D", ms=6, color=display.COLOURS[i])
+    ax.plot([], [], "D", color=display.COLOURS[i], label=arm)
 ax.set_yticks(range(len(order)), order)
 ax.invert_yaxis()
 ax.axvline(1, color="#555555", ls="--", lw=1)
@@ -579,7 +581,7 @@ def transcoder(method, arm):
     return arms.query("method == @method and arm == @arm").sort_values("seed")["fvu"].to_numpy()
 
 
-report.figure(
+display.figure(
     fig,
     "Transcoders at $k = 8$ in four arms, with the target's first eight principal components and a linear regression for comparison. Dots: seeds; diamonds: means. Top-k never looks at its target.",
     f"FVU of ridge: peeking {transcoder('ridge', 'peeking').mean():.2f}, not peeking {transcoder('ridge', 'not peeking').mean():.2f}, peeking with shuffled input {transcoder('ridge', 'peeking, shuffled input').mean():.2f}; top-k {transcoder('top-k', 'peeking').mean():.2f}, shuffled {transcoder('top-k', 'peeking, shuffled input').mean():.2f}",
@@ -624,7 +626,7 @@ for i, m in enumerate(lines):
         capsize=2,
         lw=1.5,
         ms=5,
-        color=report.COLOURS[i % 7],
+        color=display.COLOURS[i % 7],
         label=m,
     )
 axes[0].axhline(1, color="#555555", lw=1, ls="--")
@@ -651,18 +653,18 @@ def pair(method, width=16):
 
 arms_of = accuracies[["method", "width"]].drop_duplicates().itertuples(index=False)
 bars = {f"{m}, {w}": (pair(m, w), m) for m, w in arms_of}
-colour_of = dict(zip(dict.fromkeys(m for _, m in bars.values()), report.COLOURS[:7] * 2, strict=False))
+colour_of = dict(zip(dict.fromkeys(m for _, m in bars.values()), display.COLOURS[:7] * 2, strict=False))
 figures.intervals(
     axes[1], {n: v for n, (v, _) in bars.items()}, {n: colour_of[m] for n, (_, m) in bars.items()}
 )
 axes[1].set(xlabel="interchange accuracy, left digit of a pair", xlim=(-0.03, 1.03))
 axes[1].tick_params(axis="y", labelsize=8.5)
-report.figure(
+display.figure(
     fig,
     "Left: error of interchanges of one variable by how many are active, one dimension swapped (mean and standard deviation over seeds; 0 is the counterfactual, 1 like doing nothing). Right: accuracy on pairs of digits, 8 and 16 dimensions, out of superposition; the dictionary's columns are chosen by correlation.",
     f"At 4 active: learned rotation {swap('learned rotation', 4).mean():.2f}, span of the tied projection {swap('tied projection, span', 4).mean():.2f}, coefficient swap on the true dictionary {swap('coefficient swap, true dictionary', 4).mean():.3f}; pairs: learned rotation {pair('learned rotation').mean():.2f}, dictionary {pair('tied projection, by means').mean():.2f}",
 )
-report.table(
+display.table(
     swaps.pivot_table(
         index=["method", "width"], columns="active", values=["error", "side", "accuracy"], sort=False
     ),
@@ -706,7 +708,7 @@ for need, values in needs.items():
     gap = values[second] - values[first]
     ahead = f"in {(gap > 0).sum()} of {len(gap)} seeds"
     choice.append((need, first, values[first].mean(), second, values[second].mean(), ahead))
-report.table(
+display.table(
     pd.DataFrame(choice, columns=["for", "use", "value", "next best", "its value", "ahead"]).set_index("for"),
     "For each need the method with the lowest mean, and the next. Where the first is not ahead in every seed, the two are a matter of taste.",
 )
@@ -834,7 +836,7 @@ answer = (
     f"{of('absorption', P, hierarchy).mean():.2f} with the tied projection and {of('absorption', 'ridge', hierarchy).mean():.2f} with the ridge. "
     f"With its input shuffled a ridge transcoder that sees its target still reaches an FVU of {transcoder('ridge', 'peeking, shuffled input').mean():.2f}."
 )
-report.claims(
+display.claims(
     verdicts.values(),
     answer=answer,
     question="Does training through a projection give better dictionaries than a top-k autoencoder refitted at test time?",
@@ -862,7 +864,7 @@ print(f"claims judged: {len(verdicts)}")
 # - The networks of the alignment search are toy models, and their variables are known; HyperDAS itself is not tested.
 
 # %%
-report.provenance(
+display.provenance(
     p,
     notebook="projective_dictionaries",
     data={

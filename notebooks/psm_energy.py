@@ -47,7 +47,8 @@ powell_problems = 4  # that scipy solves of each grid of the re-optimisation
 largest_grid = 480  # problems of the largest grid
 
 # %% tags=["check-parameters"]
-from lib import corpus, parameters
+from lib.language import corpus
+from lib.reporting import parameters
 
 at_least = parameters.integer
 p = parameters.check(
@@ -76,28 +77,21 @@ import pandas as pd
 import torch
 from matplotlib import ticker
 
-from lib import claims as ledger
-from lib import (
-    embeddings,
-    energy_evidence,
-    energy_speed,
-    energy_study,
-    energy_units,
-    facts,
-    landscape,
-    language_model,
-    matching,
-    nulls,
-    probe_data,
-    probe_geometry,
-    probe_speed,
-    probes,
-    report,
-)
-from lib.energy import KERNELS, similarity
+from lib.energy import landscape, matching, nulls
+from lib.energy.objective import KERNELS, similarity
+from lib.language import model as language_model
+from lib.neox import facts
+from lib.probes import directions as probe_geometry
+from lib.probes import fit
+from lib.probes import items as probe_data
+from lib.reporting import claims as ledger
+from lib.reporting import display
+from lib.studies.psm_energy import embeddings, measures, probe_timing, timing
+from lib.studies.psm_energy import evidence as energy_evidence
+from lib.studies.psm_energy import units as energy_units
 
-started = report.clock()
-report.style()
+started = display.clock()
+display.style()
 # Whatever can't be had is missed now, and not after hours.
 energy_units.steps_of(p.checkpoints)
 loaded = {name: language_model.load(name) for name in names}
@@ -118,7 +112,7 @@ documents = corpus.load(p.text, "valid")
 #
 # ## What this report adds
 #
-# - The same two steps with **norms held exactly** ($x_i = n_i u_i / \lVert u_i \rVert$), analytic gradients, and a quasi-Newton method over a whole batch of problems in float64 (`lib.matching`), so that it converges.
+# - The same two steps with **norms held exactly** ($x_i = n_i u_i / \lVert u_i \rVert$), analytic gradients, and a quasi-Newton method over a whole batch of problems in float64 (`lib.energy.matching`), so that it converges.
 # - Statistics that need no perturbation. A target is read as unit vectors in $f$ dimensions whose cosines are nearest to it. Its **excess energy** is
 #   $(E - E_\mathrm{min}) / (E_\mathrm{random} - E_\mathrm{min})$: 0 at the lowest minimum, 1 at random vectors. Its **projected gradient** is in units of that at random vectors. Its **converged distance** is
 #   how far the PSM moves when the energy is lowered from there.
@@ -151,13 +145,13 @@ for (name, _, kind), unit in units.items():
         got, low, high = (part[-1, i] for part in (unit.probed.auc, unit.probed.low, unit.probed.high))
         rows.append(row | {"AUC": got, "low": low, "high": high, "random": unit.random_auc[-1, :, i].mean()})
 table = pd.DataFrame(rows).groupby(["model", "set", "feature"], sort=False).mean()
-report.table(
+display.table(
     table.rename(columns={"low": "95% from", "high": "to", "random": "random weights"}),
     "How well probes rank held-out items in the last layer that is looked at: area under the ROC curve, mean over seeds, with intervals bootstrapped over documents or athletes; and that of probes on models with random weights.",
 )
 if dropped:
     table = pd.Series(dropped).rename_axis(["model", "feature"]).to_frame("why it is left out")
-    report.table(table, "Text features that are left out.")
+    display.table(table, "Text features that are left out.")
 
 # %%
 parts = []
@@ -171,7 +165,7 @@ for name, model in loaded.items():
         part = probe_geometry.over_strengths(X, items, np.random.default_rng(0), whole_groups=people)
         parts.append(part.assign(model=name, set=kind, features=len(items.features)))
 table = pd.concat(parts).set_index(["model", "set", "features", "C"])
-report.table(
+display.table(
     table.rename(columns={"low": "95% from", "high": "to", "shuffled": "shuffled labels"}),
     "Four sets of features and four strengths of regularisation, last layer looked at: AUC, mean over features; that of probes on shuffled labels; mean cosine of a probe's weights with the difference of the class means; and the correlation between the cosines of pairs of probes and of pairs of those differences.",
 )
@@ -212,7 +206,7 @@ for kind in energy_units.SETS:
     shown["labels"] = unit.labels
     off = ~np.eye(len(unit.features), dtype=bool)
     fig = heatmaps(shown, [f.replace("_", " ") for f in unit.features])
-    report.figure(
+    display.figure(
         fig,
         f"Pairwise similarities of {kind} in {last[0]}: cosines of probe directions by layer; their means over models with random weights and over shuffled labels; correlations of the labels themselves.",
         f"Heatmaps. Off the diagonal the cosines of the last layer have mean {psms[-1][off].mean():.2f} and standard deviation {psms[-1][off].std():.2f}; those of random weights {shown['random weights'][off].mean():.2f} and {shown['random weights'][off].std():.2f}; correlations of labels {unit.labels[off].mean():.2f} and {unit.labels[off].std():.2f}.",
@@ -231,14 +225,10 @@ for (name, seed, kind), unit in units.items():
     for i, layer in enumerate(chosen[name]):
         others = {"shuffled labels": unit.shuffled[i], "random weights": unit.random[i]}
         generator = torch.Generator().manual_seed(seed)
-        found = energy_study.targets(unit.probed.directions[i], others, p.draws, generator)
+        found = measures.targets(unit.probed.directions[i], others, p.draws, generator)
         n = len(unit.features)
-        for f, at in ((energy_study.dimensions(n), "f"), (n - 1, "n - 1")):
-            part = (
-                energy_study.measured(found, f)
-                if at == "f"
-                else energy_study.measured({"real": found["real"]}, f)
-            )
+        for f, at in ((measures.dimensions(n), "f"), (n - 1, "n - 1")):
+            part = measures.measured(found, f) if at == "f" else measures.measured({"real": found["real"]}, f)
             parts.append(part.assign(model=name, seed=seed, set=kind, layer=layer, at=at))
 table = pd.concat(parts, ignore_index=True)
 measured, simplices = (table[table["at"] == at] for at in ("f", "n - 1"))
@@ -255,7 +245,7 @@ for ax, kind in zip(axes, energy_units.SETS, strict=True):
     boxes = ax.boxplot(
         values, orientation="horizontal", whis=(2.5, 97.5), showfliers=False, widths=0.6, patch_artist=True
     )
-    for body, middle, colour in zip(boxes["boxes"], boxes["medians"], report.COLOURS, strict=False):
+    for body, middle, colour in zip(boxes["boxes"], boxes["medians"], display.COLOURS, strict=False):
         body.set(facecolor=colour, alpha=0.5)
         middle.set(color="black", lw=1.5)
     ax.axvline(real, color="black", ls="--", lw=1.5)
@@ -279,7 +269,7 @@ for ax, kind in zip(axes, energy_units.SETS, strict=True):
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(ticker.NullFormatter())
 medians = {name: value.median() for name, value in zip(order, values, strict=True)}
-report.figure(
+display.figure(
     fig,
     f"Excess energy (exp kernel) of the real PSM (dashed) and of its nulls, last layer looked at of {last[0]}, one seed; {p.draws} draws each, {p.random_models} models with random weights. Boxes: quartiles; whiskers: 95% of the draws. 0: the lowest minimum; 1: random vectors in $f$ dimensions.",
     f"Box plots. Athletes: real {real:.2f}; medians of the nulls: {', '.join(f'{name} {m:.2f}' for name, m in medians.items())}.",
@@ -288,14 +278,14 @@ report.figure(
 # %%
 summary = measured[measured["kernel"] == "exp"].groupby(["set", "model", "layer", "target"], sort=False)
 table = summary[["misfit", "excess", "gradient", "distance"]].median().unstack("target")["excess"]
-report.table(table, "Excess energy (exp kernel), median over draws and seeds, by layer.")
+display.table(table, "Excess energy (exp kernel), median over draws and seeds, by layer.")
 table = pd.DataFrame(
     {
-        key: energy_study.p_values(part)
+        key: measures.p_values(part)
         for key, part in measured.groupby(["set", "model", "layer", "seed"], sort=False)
     }
 ).T.rename_axis(["set", "model", "layer", "seed"])
-report.table(
+display.table(
     table,
     f"Share of the draws of each null with at most the excess energy of the real PSM (exp kernel; one-sided p value, at least 1/{p.draws + 1}).",
 )
@@ -303,7 +293,7 @@ table = measured.groupby(["set", "kernel", "target"], sort=False)[
     ["misfit", "excess", "gradient", "distance"]
 ].median()
 table["converged"] = measured.groupby(["set", "kernel", "target"], sort=False)["converged"].mean()
-report.table(
+display.table(
     table,
     "All statistics, median over draws, seeds, layers and models, by kernel; and the share of the descents to the minimum below that converged (largest entry of the projected gradient at most 10⁻⁶).",
 )
@@ -318,13 +308,13 @@ report.table(
 parts = []
 for (name, seed, kind), unit in units.items():
     for i, layer in enumerate(chosen[name]):
-        part = energy_study.as_in_slides(unit.probed.directions[i], (0.1, 0.01), seed)
+        part = measures.as_in_slides(unit.probed.directions[i], (0.1, 0.01), seed)
         parts.append(part.assign(model=name, seed=seed, set=kind, layer=layer))
 slides_table = pd.concat(parts, ignore_index=True)
 table = slides_table.groupby(["set", "similarity", "method", "sigma"], sort=False)[
     ["distance", "left"]
 ].mean()
-report.table(
+display.table(
     table.unstack("sigma"),
     "Where the re-optimisation ends: distance to the target PSM, and the share of the possible decrease of the energy that is left, mean over kernels, layers, models and seeds, by σ.",
 )
@@ -337,12 +327,12 @@ for kind in energy_units.SETS:
     permuted = nulls.coordinate_permuted(directions, 1, torch.Generator().manual_seed(0))[0]
     for which, x in (("actual", directions), ("permuted", permuted)):
         for seed in range(5):
-            part = energy_study.as_in_slides(x, sigmas, seed, kinds=("cosine",), kernels=("exp",))
+            part = measures.as_in_slides(x, sigmas, seed, kinds=("cosine",), kernels=("exp",))
             curves.append(part.assign(set=kind, target=which))
 curves = pd.concat(curves)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8))
 for ax, (kind, part) in zip(axes, curves.groupby("set", sort=False), strict=True):
-    for colour, method in zip(report.COLOURS, ("Powell", "converged"), strict=False):
+    for colour, method in zip(display.COLOURS, ("Powell", "converged"), strict=False):
         for which, style in (("actual", "-"), ("permuted", "--")):
             line = part[(part["method"] == method) & (part["target"] == which)].groupby("sigma")["distance"]
             ax.fill_between(sigmas, line.min(), line.max(), color=colour, alpha=0.2, lw=0)
@@ -359,7 +349,7 @@ for ax, (kind, part) in zip(axes, curves.groupby("set", sort=False), strict=True
 axes[0].set_ylabel("distance to the target PSM")
 axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 ends = curves.groupby(["set", "target", "method", "sigma"])["distance"].median()
-report.figure(
+display.figure(
     fig,
     f"Distance to the target PSM after the re-optimisation against the perturbation; exp kernel, cosine similarity, last layer looked at of {last[0]}. Powell's method is the slides'; *converged* starts from the same points. Lines: medians over 5 perturbations; bands: all of them. Dashed: coordinates of each direction permuted.",
     "Line plots. "
@@ -399,7 +389,7 @@ sizes = counts["n"].unique()
 fig, axes = plt.subplots(1, len(sizes), figsize=(10, 3.2), squeeze=False, sharey=True)
 for ax, n in zip(axes[0], sizes, strict=True):
     for colour, marker, (kernel, part) in zip(
-        report.COLOURS, "osD", counts[counts["n"] == n].groupby("kernel", sort=False), strict=False
+        display.COLOURS, "osD", counts[counts["n"] == n].groupby("kernel", sort=False), strict=False
     ):
         ax.plot(part["f"], part["minima"], color=colour, marker=marker, mfc="none", label=kernel)
     ax.axvline(n - 1, color="#888888", ls=":")
@@ -412,7 +402,7 @@ for ax, n in zip(axes[0], sizes, strict=True):
     ax.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 axes[0, 0].set_ylabel("distinct minima found")
 axes[0, -1].legend()
-report.figure(
+display.figure(
     fig,
     f"Distinct local minima (by their energy) of $n$ unit vectors in $f$ dimensions, of {landscape.RESTARTS} restarts, by kernel; dotted: $n - 1$ dimensions, where the simplex fits. Of all restarts {counts['converged'].mean():.0%} converged; the largest entry of any projected gradient is {counts['largest gradient'].max():.1g}.",
     "Line plots. The most minima found are "
@@ -427,7 +417,7 @@ for kind in energy_units.SETS:
     unit = units[(*last, kind)]
     target = similarity(unit.probed.directions[-1])
     n = len(target)
-    f = energy_study.dimensions(n)
+    f = measures.dimensions(n)
     fitted = matching.fit(target[None], f)
     equal = torch.full((n,), 1 / n)
     ended = {kernel: matching.reoptimise(fitted.x, equal, kernel) for kernel in KERNELS}
@@ -442,14 +432,14 @@ for kind in energy_units.SETS:
     shown["lowest minimum, exp"] = similarity(landscape.minima(n, f, "exp").x[0])
     fig = heatmaps(shown, [name.replace("_", " ") for name in unit.features])
     moved = matching.distance(matching.psm(ended["exp"])[0], shown[f"fitted, f = {f}"]).item()
-    report.figure(
+    display.figure(
         fig,
         f"Target beside optimum, {kind}, last layer looked at of {last[0]}: the cosines of probe directions; of the configuration in {f} dimensions nearest to them; of the local minima below it; and of the lowest minimum known, whose vectors have no names.",
         f"Heatmaps. From the fitted configuration to the minimum of the exp energy the PSM moves by {moved:.2f}.",
     )
 
 # %%
-report.table(
+display.table(
     counts.pivot(index=["n", "f"], columns="kernel", values=["minima", "lowest reached by"]),
     f"Distinct local minima, and the share of {landscape.RESTARTS} restarts that reached the lowest.",
 )
@@ -457,12 +447,12 @@ report.table(
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8))
 for ax, (kind, (f, heights)) in zip(axes, ways.items(), strict=True):
-    for colour, (kernel, height) in zip(report.COLOURS, heights.items(), strict=False):
+    for colour, (kernel, height) in zip(display.COLOURS, heights.items(), strict=False):
         ax.plot(np.linspace(0, 1, len(height)), height, color=colour, label=kernel)
     ax.set(xlabel="share of the way", title=f"{kind}, f = {f}", ylim=(0, None))
 axes[0].set_ylabel("excess energy")
 axes[1].legend()
-report.figure(
+display.figure(
     fig,
     f"Excess energy along the way from the fitted target (0) to the local minimum below it (1), by kernel; last layer looked at of {last[0]}.",
     "Line plots that fall from the target to the minimum; a target at a minimum would give a flat line.",
@@ -476,9 +466,9 @@ parts = []
 for (name, seed, kind), unit in units.items():
     for i, layer in enumerate(chosen[name]):
         psm = similarity(unit.probed.directions[i])
-        weights = energy_study.importance(psm, seed=seed).set_index("diagonal")["largest"]
-        drift, inert = energy_study.drift(psm, seed=seed), energy_study.norms_inert(psm, seed=seed)
-        far = energy_study.regularised(psm, (0.1, 1.0, 10.0, 100.0, 1000.0)).set_index(["strength", "start"])[
+        weights = measures.importance(psm, seed=seed).set_index("diagonal")["largest"]
+        drift, inert = measures.drift(psm, seed=seed), measures.norms_inert(psm, seed=seed)
+        far = measures.regularised(psm, (0.1, 1.0, 10.0, 100.0, 1000.0)).set_index(["strength", "start"])[
             "distance"
         ]
         parts.append(
@@ -510,7 +500,7 @@ table = (
     .mean()
     .T
 )
-report.table(
+display.table(
     table,
     "Joint step, converged; means over layers, models and seeds. *left out*, *kept*: largest importance weight without and with $i = j$ in the energy (exp kernel). *drift*: log10 of the growth of the mean norm with cosine similarity and free norms. *inert*: distance between the PSMs with norms held and free. *λ*: distance to the target at this $\\lambda_d$.",
 )
@@ -524,7 +514,7 @@ report.table(
 # %%
 parts = []
 for (name, seed, kind), unit in units.items():
-    whole = energy_study.scaled(
+    whole = measures.scaled(
         unit.probed.directions
     )  # one scale for all layers, so that their norms still differ
     for i, layer in enumerate(chosen[name]):
@@ -533,11 +523,11 @@ for (name, seed, kind), unit in units.items():
             "real": whole[i][None],
             "coordinate-permuted": nulls.coordinate_permuted(whole[i], p.draws, generator),
         }
-        part = energy_study.rbf_distances(found)
+        part = measures.rbf_distances(found)
         parts.append(part.assign(model=name, seed=seed, set=kind, layer=layer))
 rbf = pd.concat(parts, ignore_index=True)
 table = rbf.groupby(["set", "kernel", "target"], sort=False)["distance"].median().unstack("target")
-report.table(
+display.table(
     table,
     "Converged distance with RBF similarity, $C = 200$ (directions scaled to a root mean square length of 10), median.",
 )
@@ -553,7 +543,7 @@ simplex_table = pd.concat(
     ],
     ignore_index=True,
 )
-report.table(
+display.table(
     simplex_table.pivot_table(index=["model", "group", "tokens"], columns="matrix", values="ratio"),
     "Distance of a centred group of token vectors from the simplex, over the median of random groups of as many tokens.",
 )
@@ -566,20 +556,20 @@ report.table(
 # %%
 planted = []
 n = len(facts.SPORTS)
-f = energy_study.dimensions(n)
+f = measures.dimensions(n)
 generator = torch.Generator().manual_seed(1)
 for kind, x in {
     "planted": landscape.planted(n, f, 512, 0.1, 10, generator),
     "random": torch.randn(10, n, 512, generator=generator, dtype=torch.float64),
 }.items():
     for configuration in x:
-        found = energy_study.targets(configuration, {}, p.draws, generator)
-        got = energy_study.measured({name: found[name] for name in ("real", "edge-shuffled")}, f, ("exp",))
+        found = measures.targets(configuration, {}, p.draws, generator)
+        got = measures.measured({name: found[name] for name in ("real", "edge-shuffled")}, f, ("exp",))
         planted.append(
-            {"kind": kind, "p": energy_study.p_values(got)["edge-shuffled"], "excess": got["excess"].iloc[0]}
+            {"kind": kind, "p": measures.p_values(got)["edge-shuffled"], "excess": got["excess"].iloc[0]}
         )
 planted = pd.DataFrame(planted)
-report.table(
+display.table(
     planted.groupby("kind")[["p", "excess"]].agg(["mean", "min", "max"]),
     f"Ten exact minimisers of {n} features in {f} dimensions, turned into 512 and blurred by a tenth, and ten random configurations: p value of the excess energy against edge-shuffled PSMs, and excess energy.",
 )
@@ -591,12 +581,12 @@ report.table(
 # grids are kernels × similarities or dimensions × $\lambda_d$ or σ × targets × restarts.
 
 # %%
-speed = energy_speed.compare(p.repetitions, p.scipy_problems, p.powell_problems, p.largest_grid)
+speed = timing.compare(p.repetitions, p.scipy_problems, p.powell_problems, p.largest_grid)
 table = speed.groupby(["step", "n", "problems"], sort=False)[
     ["ours", "scipy", "ratio", "alone", "not above", "below"]
 ].median()
 table[["ours", "scipy"]] *= 1e3
-report.table(
+display.table(
     table.rename(
         columns={
             "ours": "ours, ms a problem",
@@ -613,19 +603,19 @@ X = probe_geometry.items(loaded[last[0]], found, range(loaded[last[0]].layers))
 parts = []
 for strength in (probe_geometry.STRENGTH, 1.0, 10.0):
     for tol in (1e-4, 1e-6):
-        part = probe_speed.compare(X, found.labels, found.use, strength, p.repetitions, sklearn_tol=tol)
+        part = probe_timing.compare(X, found.labels, found.use, strength, p.repetitions, sklearn_tol=tol)
         parts.append(part.assign(labels="real, all layers", C=strength, tol=tol))
 rng = np.random.default_rng(0)
-drawn = [probes.shuffled(found.labels, found.use, rng) for _ in range(20)]
+drawn = [fit.shuffled(found.labels, found.use, rng) for _ in range(20)]
 y, use = (np.concatenate(part) for part in zip(*drawn, strict=True))
-part = probe_speed.compare(X[-1:], y, use, probe_geometry.STRENGTH, p.repetitions)
+part = probe_timing.compare(X[-1:], y, use, probe_geometry.STRENGTH, p.repetitions)
 parts.append(part.assign(labels="20 times shuffled, last layer", C=probe_geometry.STRENGTH, tol=1e-4))
 times = pd.concat(parts)
 probe_times = times.query("labels == 'real, all layers' and C == @probe_geometry.STRENGTH and tol == 1e-4")
 table = times.groupby(["labels", "C", "tol"], sort=False)[
     ["batched", "sklearn", "ratio", "batched_cosine", "sklearn_cosine"]
 ]
-report.table(
+display.table(
     table.median().rename(columns=lambda name: name.replace("_cosine", ", cosine")),
     f"Probes of {len(found.features)} features in {X.shape[-1]} dimensions, on {len(X)} layers of {last[0]}: CPU seconds, median of {p.repetitions} repetitions; and the least cosine of the coefficients with those of the exact optimum. *tol*: scikit-learn's tolerance; its default is 10⁻⁴. The claim is about the first row.",
 )
@@ -644,14 +634,14 @@ else:
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     for ax, kind in zip(axes, energy_units.SETS, strict=True):
         part = steps_table[(steps_table["set"] == kind) & steps_table["target"].isin(shown)]
-        for colour, (target, line) in zip(report.COLOURS, part.groupby("target", sort=False), strict=False):
+        for colour, (target, line) in zip(display.COLOURS, part.groupby("target", sort=False), strict=False):
             line = line.groupby("step")["excess"].quantile([0.25, 0.5, 0.75]).unstack()
             ax.plot(line.index + 1, line[0.5], marker="o", ms=4, color=colour, label=target)
             ax.fill_between(line.index + 1, line[0.25], line[0.75], color=colour, alpha=0.2, lw=0)
         ax.set(xscale="log", xlabel="training step + 1", title=kind)
     axes[0].set_ylabel("excess energy")
     axes[1].legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    report.figure(
+    display.figure(
         fig,
         "Excess energy (exp kernel) of the real PSM and of two of its nulls in the last layer of neox-tiny, at checkpoints of its training. Lines: medians of the draws; bands: their quartiles.",
         "Line plots over training steps, one line for the real PSM and one for each of two nulls. "
@@ -724,7 +714,7 @@ rows = [
     for question, about in questions.items()
     for name in about.split()
 ]
-report.table(
+display.table(
     pd.DataFrame(rows).set_index(["question", "claim"]),
     "The slides' four goals and three of their questions, and the claims that answer each.",
 )
@@ -742,7 +732,7 @@ answer = (
     f"Powell's method leaves {mean['powell-stops-short']:.0%} of the possible decrease of the energy{' (more than there was, once norms are set right)' if mean['powell-stops-short'] > 1 else ''}; converged, the distance to the target changes by {mean['smaller-perturbation-converged']:.0%} from σ = 0.1 to 0.01, with Powell by {mean['smaller-perturbation-powell']:.0%}. "
     f"The PSM of text features correlates {mean['text-psm-is-label-correlation']:.2f} with the correlations of their labels and {mean['text-psm-survives-random-weights']:.2f} with that of random weights."
 )
-report.claims(
+display.claims(
     verdicts.values(),
     answer=answer,
     question="Are the directions of features arranged so that an energy is least?",
@@ -769,7 +759,7 @@ print(f"claims judged: {len(verdicts)}")
 # - Claims are judged side by side, each at 95%, without correction.
 
 # %%
-report.provenance(
+display.provenance(
     p,
     notebook="psm_energy",
     data={

@@ -36,7 +36,7 @@ batch = 256  # samples in a step
 largest_n = 1024  # largest number of samples in the comparison of diffusion kernels
 
 # %% tags=["check-parameters"]
-from lib import parameters
+from lib.reporting import parameters
 
 p = parameters.check(
     globals(),
@@ -57,14 +57,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import benchmark, figures, report, speed
-from lib import claims as ledger
-from lib.peers import Peers
+from lib.reporting import claims as ledger
+from lib.reporting import display, figures
+from lib.studies.mnist_superposition import timing
+from lib.studies.speed import measures
+from lib.studies.speed.peers import Peers
 
-started = report.clock()
-report.style()
-sizes = {"chosen": speed.Size(p.d, p.n, p.k, p.batch), "small": speed.SMALL}
-names = speed.methods(p.peers)
+started = display.clock()
+display.style()
+sizes = {"chosen": measures.Size(p.d, p.n, p.k, p.batch), "small": measures.SMALL}
+names = measures.methods(p.peers)
 
 # %% [markdown]
 # ## What is compared
@@ -86,15 +88,15 @@ about = {
     "SAELens, sparse": "the same with use_sparse_activations=True (and without rescaling by decoder norms, which then fails)",
     "dictionary_learning": "its TopKTrainer's update",
 }
-report.table(
+display.table(
     pd.DataFrame({"method": names, "what it is": [about[name] for name in names]}).set_index("method"),
-    "The methods. The first five are `lib.dictionaries` with `lib.streaming.Step`, the next two `lib.references`.",
+    "The methods. The first five are `lib.dictionaries.base` with `lib.dictionaries.training.Step`, the next two `lib.dictionaries.references`.",
 )
 versions = {"torch, ours": torch.__version__}
 if p.peers:
     with Peers() as pipe:
         versions |= {f"{name}, peers'": version for name, version in pipe.ask("versions").items()}
-report.table(pd.DataFrame({"version": versions}), "Versions; the hardware is in the provenance at the end.")
+display.table(pd.DataFrame({"version": versions}), "Versions; the hardware is in the provenance at the end.")
 
 # %% [markdown]
 # ## How ours avoid the work
@@ -117,22 +119,22 @@ report.table(pd.DataFrame({"version": versions}), "Versions; the hardware is in 
 # cost, plus Adam, which no method escapes.
 
 # %%
-times = speed.steps(sizes, p.repetitions, p.peers)
-ratio = {label: speed.ratios(part) for label, part in times.groupby("size")}
+times = measures.steps(sizes, p.repetitions, p.peers)
+ratio = {label: measures.ratios(part) for label, part in times.groupby("size")}
 
 # %%
-group = {name: 0 if name in speed.OURS else 1 if name in speed.REFERENCES else 2 for name in names}
-colours = {name: report.COLOURS[group[name]] for name in names}
+group = {name: 0 if name in measures.OURS else 1 if name in measures.REFERENCES else 2 for name in names}
+colours = {name: display.COLOURS[group[name]] for name in names}
 fig, axes = plt.subplots(1, 2, figsize=(10, 0.36 * len(names) + 1.6), sharey=True)
 for ax, (label, size) in zip(axes, sizes.items(), strict=True):
     figures.intervals(ax, {name: ratio[label][name].to_numpy() for name in names}, colours)
     ax.axvline(1, color="#555555", lw=1, ls="--")
     ax.set(xlabel="CPU time of a step over our top-k's", title=str(size), xlim=(0, None))
 for i, name in enumerate(["ours", "plain", "peers"][: 2 + p.peers]):
-    axes[1].plot([], [], "D", color=report.COLOURS[i], label=name)
+    axes[1].plot([], [], "D", color=display.COLOURS[i], label=name)
 axes[1].legend(loc="center right")
 median = {label: ratio[label].median() for label in sizes}
-report.figure(
+display.figure(
     fig,
     "CPU time of a whole training step, as a ratio to our top-k step's in the same repetition (dashed: 1). Dots: repetitions; diamonds: mean and 95% interval.",
     f"Dot plot of ratios. At {sizes['chosen']}: projective {median['chosen']['projective']:.2f}, ridge {median['chosen']['ridge']:.2f}, dense top-k {median['chosen']['dense top-k']:.2f}, naive projection {median['chosen']['naive projection']:.2f}; at {sizes['small']}: projective {median['small']['projective']:.2f}, ridge {median['small']['ridge']:.2f}",
@@ -142,8 +144,8 @@ report.figure(
 # %%
 for label, size in sizes.items():
     seconds = times[times["size"] == label].groupby("method")["seconds"].median()
-    table = speed.summary(ratio[label]).assign(ms=1e3 * seconds)
-    report.table(
+    table = measures.summary(ratio[label]).assign(ms=1e3 * seconds)
+    display.table(
         table.rename(columns={"ms": "CPU time, ms", "ratio": "ratio, median"}),
         f"A training step at {size}: ratio to our top-k step (median, least and largest over {p.repetitions} repetitions) and median CPU time.",
     )
@@ -157,15 +159,15 @@ for label, size in sizes.items():
 # ## Memory
 
 # %%
-peak = speed.memory(sizes["chosen"], p.repetitions, p.peers)
+peak = measures.memory(sizes["chosen"], p.repetitions, p.peers)
 memory_ratio = {
-    column: speed.ratios(peak.replace({column: {0.0: np.nan}}), column=column)
+    column: measures.ratios(peak.replace({column: {0.0: np.nan}}), column=column)
     for column in ("training", "step")
 }
 table = peak.groupby("method", sort=False)[["training", "step"]].median().add_suffix(", MB")
 for column, values in memory_ratio.items():
     table[f"{column}, ratio"] = values.median()
-report.table(
+display.table(
     table,
     f"Peak memory at {sizes['chosen']}, each method in a process of its own, median of {p.repetitions}. *training*: all that it takes: parameters, gradients, Adam's moments, activations. *step*: what one step needs for its duration on top of what stays between steps. Ratios to our top-k.",
 )
@@ -179,11 +181,11 @@ report.table(
 # A support can also be found by orthogonal matching pursuit (OMP), which looks at the whole dictionary $k$ times. What does it cost at inference?
 
 # %%
-coding = speed.omp_coding(sizes["chosen"], p.repetitions).set_index("repetition")
+coding = measures.omp_coding(sizes["chosen"], p.repetitions).set_index("repetition")
 shown = pd.DataFrame({"CPU time, ms": 1e3 * coding.median()})
 over = coding.div(coding["encoder"], axis=0)
 shown["ratio to the encoder"], shown["least"], shown["largest"] = over.median(), over.min(), over.max()
-report.table(shown, f"Coding a batch without training, at {sizes['chosen']}.")
+display.table(shown, f"Coding a batch without training, at {sizes['chosen']}.")
 
 # %% [markdown]
 # **How to read it.** The row *encoder, projection* is the whole price of least squares at inference; *threshold* takes the rows with the largest absolute dot product. OMP
@@ -195,17 +197,17 @@ report.table(shown, f"Coding a batch without training, at {sizes['chosen']}.")
 # 32 replicas of an inner model are trained as one batch (`notebooks/mnist_superposition`).
 
 # %%
-counts = [samples for samples in benchmark.SIZES if samples <= p.largest_n]
-kernels = benchmark.diffusion(counts, repetitions=p.repetitions)
+counts = [samples for samples in timing.SIZES if samples <= p.largest_n]
+kernels = timing.diffusion(counts, repetitions=p.repetitions)
 table = kernels.groupby("n")[["dense", "factorised", "ratio"]].median()
 table["least"], table["largest"] = kernels.groupby("n")["ratio"].min(), kernels.groupby("n")["ratio"].max()
-table = table.join(benchmark.memory(counts).set_index("n").add_suffix(" memory, MB"))
-report.table(
+table = table.join(timing.memory(counts).set_index("n").add_suffix(" memory, MB"))
+display.table(
     table.rename(columns={"dense": "dense, s", "factorised": "factorised, s"}),
     f"PWAK(K) E, forward and backward, $k = 12$, $d = 27$, float32, one core: seconds (median of {p.repetitions} repetitions), dense over factorised with its range, and the peak memory that one pass adds.",
 )
-replicas = benchmark.replicas(repetitions=p.repetitions)
-report.table(
+replicas = timing.replicas(repetitions=p.repetitions)
+display.table(
     replicas.rename(columns={"one": "one replica, s", "many": "32 replicas, s"}).set_index("repetition"),
     f"A training step of DeePWAK, batch 256, with one and with 32 replicas, {torch.get_num_threads()} cores.",
 )
@@ -221,13 +223,13 @@ report.table(
 # %%
 claim = ledger.load()
 at, small = ratio["chosen"], ratio["small"]
-note = "" if sizes["chosen"] == speed.LARGE else f"measured at {sizes['chosen']}"
+note = "" if sizes["chosen"] == measures.LARGE else f"measured at {sizes['chosen']}"
 worst = {label: part[["projective", "ridge"]].max(axis=1) for label, part in ratio.items()}
 worst_memory = memory_ratio["training"][["projective", "ridge"]].max(axis=1)
 evidence = {  # claim: (one value a repetition, the same of its control, a note)
     "speed-projective-exact": (at["projective"], at["naive projection"], note),
     "speed-projective-ridge": (at["ridge"], at["naive projection"], note),
-    "speed-projective-small": (worst["small"], small["naive projection"], f"measured at {speed.SMALL}"),
+    "speed-projective-small": (worst["small"], small["naive projection"], f"measured at {measures.SMALL}"),
     "speed-memory": (worst_memory, memory_ratio["training"]["naive projection"], note),
     "speed-sae-quick": (over["OMP"], over["threshold"], note),
 }
@@ -257,7 +259,7 @@ answer += (
     f"At {sizes['small']} projective steps take {median['small']['projective']:.2f} (exact) and {median['small']['ridge']:.2f} (ridge) "
     f"times our top-k step, and the plain dense step {median['small']['dense top-k']:.2f} times."
 )
-report.claims(
+display.claims(
     verdicts.values(),
     answer=answer,
     question="Is training through a projection as quick as training a sparse autoencoder?",
@@ -286,10 +288,10 @@ print(f"claims judged: {len(verdicts)}")
 # - The step's memory is what the system calls resident. It is told in pages, and for steps of a few MB its last digit means nothing.
 
 # %%
-report.provenance(
+display.provenance(
     p,
     notebook="speed",
-    data={"name": "standard normal numbers", "samples": f"{p.batch} and {speed.SMALL.batch} a batch"},
-    seeds=f"generators are seeded in lib.speed; {p.repetitions} repetitions",
+    data={"name": "standard normal numbers", "samples": f"{p.batch} and {measures.SMALL.batch} a batch"},
+    seeds=f"generators are seeded in lib.studies.speed.measures; {p.repetitions} repetitions",
     started=started,
 )

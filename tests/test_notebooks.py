@@ -8,9 +8,9 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
-import tiny
 
-from lib import markup
+from helpers import tiny
+from lib.pipeline import markup
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"

@@ -1,0 +1,18 @@
+"""Errors that a user can do something about: one line, in a terminal and in a notebook."""
+
+
+class UserError(Exception):
+    """What every such error of this project is; its message says what was given, what is allowed, what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks an exception for its own rendering: the reader needs the line, not the frames.
+        return [str(self)]
+
+
+class DataError(UserError, RuntimeError):
+    """Data that was asked for cannot be had; the message says what is missing and how to go on."""
+
+
+def one_line(error: object, length: int = 200) -> str:
+    """The text of an error, or of anything else, on one line of at most `length` characters."""
+    return " ".join(str(error).split())[:length]

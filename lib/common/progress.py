@@ -1,0 +1,46 @@
+"""Progress bars where somebody watches, and nothing of them where a page is rendered."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# The terminal that somebody watches a batch on: lib.pipeline.batch names it to its kernels, which have none of their own.
+TERMINAL = "SUPERPOSITION_TERMINAL"
+
+
+def progress(iterable: Iterable[T], desc: str, total: int | None = None) -> Iterator[T]:
+    """`iterable`, with a bar in JupyterLab or the terminal, and silent otherwise."""
+    if os.environ.get("JPY_SESSION_NAME"):  # set by Jupyter's server for the kernels of its notebooks
+        from tqdm.notebook import tqdm
+
+        yield from tqdm(iterable, desc=desc, total=total, leave=False)
+        return
+    stream = _terminal()
+    if stream is None:
+        yield from iterable
+        return
+    from tqdm import tqdm
+
+    try:
+        yield from tqdm(iterable, desc=desc, total=total, leave=False, file=stream, dynamic_ncols=True)
+    finally:
+        if stream is not sys.stderr:
+            stream.close()
+
+
+def _terminal():
+    """A stream that reaches the eyes of whoever started this, and no notebook; None where there is none."""
+    if "ipykernel" not in sys.modules:
+        return sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
+    # A kernel's stderr ends up in the notebook, even when written to by number; the terminal itself doesn't.
+    name = os.environ.get(TERMINAL)
+    if not name:
+        return None
+    try:
+        # Without O_NOCTTY it would become the kernel's own, and Ctrl-C reach it behind papermill's back.
+        return os.fdopen(os.open(name, os.O_WRONLY | os.O_NOCTTY), "w")
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Ten digits in three neurons (Wiechecki 2024)."""

@@ -1,0 +1,1 @@
+"""What neox-tiny has learnt."""

@@ -1,0 +1,1 @@
+"""Projective dictionaries against top-k sparse autoencoders (Sklar 2024)."""

@@ -1,0 +1,1 @@
+"""Is the geometry of probe directions a minimum of an energy? (slides, 2024)"""
