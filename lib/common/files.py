@@ -21,21 +21,42 @@ def cache_dir() -> Path:
 
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A path to write a file or a folder to, which becomes `path` at the end of the block; never half of it.
+    """A path to write a file or a folder to, which takes the place of `path` at the end of the block; never half of it.
 
-    Where the block fails nothing is left behind, and what was at `path` stays. Its parent is made where needed.
+    Where the block fails nothing is left behind, and what was at `path`, file or folder, stays. Its parent is made
+    where needed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part, aside = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    _remove(part)  # of a killed process that had this one's number
     try:
         yield part
-        os.replace(part, path)
+        _take_place(part, path, aside)
     finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def _take_place(part: Path, path: Path, aside: Path) -> None:
+    """Renames `part` to `path`. The system replaces a file at once, but a folder must be moved `aside` first."""
+    if not (path.is_dir() or (part.is_dir() and path.exists())):
+        os.replace(part, path)
+        return
+    _remove(aside)
+    os.replace(path, aside)
+    try:
+        os.replace(part, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -52,6 +73,7 @@ def sha256(*parts: str | bytes | np.ndarray) -> str:
             found.update(f"{part.shape}{part.dtype}".encode())
             found.update(np.ascontiguousarray(part).ravel())
         else:
-            found.update(f"{len(part)}:".encode())
-            found.update(part.encode() if isinstance(part, str) else part)
+            data = part.encode() if isinstance(part, str) else part
+            found.update(f"{len(data)}:".encode())
+            found.update(data)
     return found.hexdigest()
