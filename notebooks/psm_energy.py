@@ -89,6 +89,7 @@ from lib.reporting import display
 from lib.studies.psm_energy import embeddings, measures, probe_timing, timing
 from lib.studies.psm_energy import evidence as energy_evidence
 from lib.studies.psm_energy import units as energy_units
+from lib.studies.psm_energy.strengths import over_strengths
 
 started = display.clock()
 display.style()
@@ -162,7 +163,7 @@ for name, model in loaded.items():
     for kind, items in asked.items():
         X = probe_geometry.items(model, items, chosen[name][-1:])
         people = kind in ("athletes", "politicians")  # who keep one label, also when labels are shuffled
-        part = probe_geometry.over_strengths(X, items, np.random.default_rng(0), whole_groups=people)
+        part = over_strengths(X, items, rng=np.random.default_rng(0), whole_groups=people)
         parts.append(part.assign(model=name, set=kind, features=len(items.features)))
 table = pd.concat(parts).set_index(["model", "set", "features", "C"])
 display.table(

@@ -5,18 +5,15 @@ From a model and a set of items (`lib.probes.items`) to weights of logistic prob
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
 from lib.common.progress import progress
-from lib.energy import nulls
-from lib.energy.objective import similarity
 from lib.language import model as language_model
 from lib.language.activations import activations
 from lib.language.cache import harvest
@@ -112,9 +109,9 @@ def split(found: ProbeSet, rng: np.random.Generator, tries: int = 100) -> tuple[
     """A grouped split in which every feature has both classes on both sides; ValueError where `tries` find none."""
     for _ in range(tries):
         train, test = fit.split(found.groups, rng)
-        if all(_both(found, side).all() for side in (train, test)):
+        if all(both_classes(found, side).all() for side in (train, test)):
             return train, test
-    lacking = [name for name, both in zip(found.features, _both(found, test), strict=True) if not both]
+    lacking = [name for name, both in zip(found.features, both_classes(found, test), strict=True) if not both]
     raise ValueError(
         f"{found.name}: no split by groups gives {', '.join(lacking) or 'every feature'} both classes on both sides; "
         "give more groups, or leave the feature out"
@@ -171,57 +168,12 @@ def random_weights(
     }
 
 
-def over_strengths(
-    X: Float[ndarray, "1 items d"],
-    found: ProbeSet,
-    rng: np.random.Generator,
-    strengths: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
-    shuffles: int = 5,
-    whole_groups: bool = False,
-) -> pd.DataFrame:
-    """How probes on one layer depend on C: a row for each of `strengths`, means over features.
-
-    `AUC`, `low`, `high`: on held-out groups, with bounds; `shuffled`: AUC of probes on shuffled labels, as those are
-    ranked (`whole_groups` as in `shuffled`); `cosine`: with the difference of the class means; `agreement`: correlation
-    over pairs of the two PSMs, NaN of less than three features.
-    """
-
-    def ranked(items: ProbeSet, train: ndarray, test: ndarray, draws: int):
-        both = _both(items, train) & _both(items, test)
-        labels, use = items.labels[both], items.use[both]
-        fitted = fit.fit(X, labels, use & train, strengths)
-        ranks = fit.scores(fitted, X)[:, 0]
-        groups = items.groups if draws else None
-        auc = fit.auc(ranks, labels, use & test, groups, rng=rng, draws=draws)
-        return _tensor(fitted.weights[:, 0]), _tensor(fit.class_means(X, labels, use & train)[0]), auc
-
-    directions, means, auc = ranked(found, *split(found, rng), 1000)
-    controls = []
-    for _ in range(shuffles):
-        y, use = fit.shuffled(found.labels, found.use, rng, found.groups if whole_groups else None)
-        # Where a rare feature has one class on a side, the others do.
-        control = replace(found, labels=y, use=use)
-        controls.append(ranked(control, *fit.split(found.groups, rng), 0)[2].value.mean(1))
-    enough = len(found.features) > 2
-    agreement = nulls.agreement(similarity(directions), similarity(means)) if enough else np.nan
-    return pd.DataFrame(
-        {
-            "C": strengths,
-            "AUC": auc.value.mean(1),
-            "low": auc.low.mean(1),
-            "high": auc.high.mean(1),
-            "shuffled": np.mean(controls, 0),
-            "cosine": torch.cosine_similarity(directions, means, dim=-1).mean(1),
-            "agreement": agreement,
-        }
-    )
-
-
 def _distinct(sets: Mapping[Hashable, ProbeSet]) -> list[ProbeSet]:
     return list({id(found): found for found in sets.values()}.values())
 
 
-def _both(found: ProbeSet, side: Bool[ndarray, "items"]) -> Bool[ndarray, "features"]:
+def both_classes(found: ProbeSet, side: Bool[ndarray, "items"]) -> Bool[ndarray, "features"]:
+    """Which features have both classes among the items that they use on one side of a split."""
     positives = (found.labels & found.use & side).sum(1)
     return (positives > 0) & (positives < (found.use & side).sum(1))
 
