@@ -3,8 +3,12 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn import metrics as sk
 from torch import Tensor
+
+
+def variation(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
+    """Sum over samples of the squared distance from their mean: what an FVU is a fraction of."""
+    return (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
 
 
 def fvu(x: Float[Tensor, "*batch n d"], x_hat: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
@@ -15,10 +19,40 @@ def fvu(x: Float[Tensor, "*batch n d"], x_hat: Float[Tensor, "*batch n d"]) -> F
     """
     if x.shape != x_hat.shape:
         raise ValueError(f"x is {tuple(x.shape)} and x_hat is {tuple(x_hat.shape)}; they must agree")
-    total = (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
+    total = variation(x)
     if (total == 0).any():
         raise ValueError("x is constant: the fraction of variance unexplained is not defined")
     return (x - x_hat).square().sum((-2, -1)) / total
+
+
+def pca_fvu(
+    x: Float[Tensor, "*batch m d"], *, train: Float[Tensor, "*batch n d"], k: int
+) -> Float[Tensor, "*batch"]:
+    """FVU of x projected on the mean and the k principal components of `train`."""
+    mean = train.mean(-2, keepdim=True)
+    components = torch.linalg.svd(train - mean, full_matrices=False).Vh[..., :k, :]
+    x = x - mean
+    return fvu(x, x @ components.mT @ components)
+
+
+def mean_and_rms(
+    x: Float[Tensor, "*batch n d"],
+) -> tuple[Float[Tensor, "*batch 1 d"], Float[Tensor, "*batch 1 1"]]:
+    """The mean and the root mean square about it by which activations are standardised: (x - mean) / rms.
+
+    One scale for all coordinates: directions keep their angles, and coordinates have a root mean square of 1 on
+    average.
+    """
+    mean = x.mean(-2, keepdim=True)
+    return mean, (x - mean).square().mean((-2, -1), keepdim=True).sqrt()
+
+
+def standardise(
+    train: Float[Tensor, "*batch n d"], *others: Float[Tensor, "*batch _ d"]
+) -> tuple[Tensor, ...]:
+    """`train` and all others, minus the mean of `train` and over its root mean square (`mean_and_rms`)."""
+    mean, rms = mean_and_rms(train)
+    return tuple((x - mean) / rms for x in (train, *others))
 
 
 def live(E: Float[Tensor, "*batch n d"], tolerance: float = 1e-6) -> Tensor:
@@ -90,11 +124,15 @@ def used_clusters(assignment: Tensor, k: int, share: float = 1e-3) -> Tensor:
 
 def nmi(a, b) -> float:
     """Normalised mutual information of two labellings (arithmetic mean of the entropies), in [0, 1]."""
+    from sklearn import metrics as sk  # here, as it takes a second and `lib.dictionaries` needs none of it
+
     return float(sk.normalized_mutual_info_score(np.asarray(a), np.asarray(b)))
 
 
 def ari(a, b) -> float:
     """Adjusted Rand index of two labellings: 1 for equal partitions, 0 expected by chance."""
+    from sklearn import metrics as sk
+
     return float(sk.adjusted_rand_score(np.asarray(a), np.asarray(b)))
 
 

@@ -6,19 +6,17 @@ inference-time optimisation in sparse autoencoders (Smith 2024; Engels et al. 20
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from scipy.optimize import nnls as solve_nnls
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
 
-from lib.dictionaries.projection import decode, project
-from lib.dictionaries.selection import flatten, top_k
-
-COEFFICIENTS = ("amplitude", "least squares", "ridge", "NNLS")
+from lib.dictionaries.projection import project
+from lib.dictionaries.rows import decode
+from lib.dictionaries.selection import dense, flatten, top_k
 
 
 @torch.no_grad()
 def threshold(
-    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], k: int
+    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], *, k: int
 ) -> Int[Tensor, "replicas batch k"]:
     """The k rows with the largest |dot product| with each target."""
     return top_k((y @ dictionary.mT).abs(), k)[1]
@@ -26,7 +24,7 @@ def threshold(
 
 @torch.no_grad()
 def omp(
-    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], k: int
+    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], *, k: int
 ) -> Int[Tensor, "replicas batch k"]:
     """Supports of orthogonal matching pursuit: k times the row that correlates most with what is left.
 
@@ -54,7 +52,7 @@ def omp(
 
 @torch.no_grad()
 def shared_omp(
-    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], k: int
+    dictionary: Float[Tensor, "replicas n d"], y: Float[Tensor, "replicas batch d"], *, k: int
 ) -> Int[Tensor, "replicas k"]:
     """One support for all targets of a replica: k times the row with the largest sum of squared dot products with
     what is left of them (simultaneous OMP, Tropp et al. 2006)."""
@@ -71,47 +69,82 @@ def shared_omp(
 
 
 @torch.no_grad()
-def coefficients(
-    how: str, dictionary: Tensor, index: Tensor, strength: Tensor, valid: Tensor, y: Tensor
+def least_squares(
+    dictionary: Float[Tensor, "replicas n d"],
+    index: Int[Tensor, "replicas batch k"],
+    y: Float[Tensor, "replicas batch d"],
+    *,
+    valid: Bool[Tensor, "replicas batch k"] | None = None,
 ) -> Float[Tensor, "replicas batch k"]:
-    """Coefficients on a given support; 0 where it is not valid.
-
-    "amplitude": the strengths themselves; "least squares": the exact projection; "ridge": lambda = strength^-2;
-    "NNLS": least squares without negative coefficients. Raises ValueError on any other name.
-    """
-    if how not in COEFFICIENTS:
-        raise ValueError(f"coefficients: got {how!r}; allowed: {', '.join(map(repr, COEFFICIENTS))}")
-    if how == "amplitude":
-        return torch.where(valid, strength, 0.0)
-    if how == "NNLS":
-        return nnls(dictionary, index, valid, y)
-    importance = torch.where(valid, strength, 0.0).flatten(0, 1) if how == "ridge" else None
-    flat, table = flatten(index, dictionary.shape[-2]), dictionary.flatten(0, 1)
-    found = project(table, flat, y.flatten(0, 1), importance, valid.flatten(0, 1))
-    return found.coefficients.view(index.shape)
+    """Coefficients of the exact projection on each support; 0 where it is not valid."""
+    return _projected(dictionary, index, y, None, valid)
 
 
-def reconstruct(dictionary: Tensor, index: Tensor, beta: Tensor) -> Float[Tensor, "replicas batch d"]:
+@torch.no_grad()
+def ridge(
+    dictionary: Float[Tensor, "replicas n d"],
+    index: Int[Tensor, "replicas batch k"],
+    y: Float[Tensor, "replicas batch d"],
+    *,
+    importance: Float[Tensor, "replicas batch k"],
+    valid: Bool[Tensor, "replicas batch k"] | None = None,
+) -> Float[Tensor, "replicas batch k"]:
+    """Coefficients of ridge regression on each support with lambda = importance^-2; 0 where it is not valid."""
+    if valid is not None:
+        importance = torch.where(valid, importance, 0.0)
+    return _projected(dictionary, index, y, importance, valid)
+
+
+def nnls(
+    dictionary: Float[Tensor, "replicas n d"],
+    index: Int[Tensor, "replicas batch k"],
+    y: Float[Tensor, "replicas batch d"],
+    *,
+    valid: Bool[Tensor, "replicas batch k"] | None = None,
+) -> Float[Tensor, "replicas batch k"]:
+    """Non-negative least squares on each support by scipy (Lawson & Hanson), sample by sample; 0 where not valid."""
+    from scipy.optimize import nnls as solve  # here, as nothing else of this package needs scipy
+
+    out = np.zeros(index.shape)
+    rows, target = dictionary.detach().double().numpy(), y.detach().double().numpy()
+    on = np.ones(index.shape, bool) if valid is None else valid.numpy()
+    for r, b in np.ndindex(*index.shape[:2]):
+        used = on[r, b]
+        if used.any():
+            columns = rows[r][index[r, b].numpy()[used]].T
+            out[r, b, used] = solve(columns, target[r, b], maxiter=30 * columns.shape[1])[0]
+    return torch.from_numpy(out).to(y.dtype)
+
+
+def reconstruct(
+    dictionary: Float[Tensor, "replicas n d"],
+    index: Int[Tensor, "replicas batch k"],
+    beta: Float[Tensor, "replicas batch k"],
+) -> Float[Tensor, "replicas batch d"]:
     """What sparse codes `(replicas, batch, k)` stand for in each replica's dictionary."""
     n, d = dictionary.shape[-2:]
     flat = decode(dictionary.flatten(0, 1), flatten(index, n), beta.flatten(0, 1))
     return flat.view(*index.shape[:2], d)
 
 
-def nnls(dictionary: Tensor, index: Tensor, valid: Tensor, y: Tensor) -> Tensor:
-    """Non-negative least squares on each support by scipy (Lawson & Hanson), a sample at a time."""
-    out = np.zeros(index.shape)
-    rows, target = dictionary.double().numpy(), y.double().numpy()
-    for r, b in np.ndindex(*index.shape[:2]):
-        on = valid[r, b].numpy()
-        if on.any():
-            columns = rows[r][index[r, b].numpy()[on]].T
-            out[r, b, on] = solve_nnls(columns, target[r, b], maxiter=30 * columns.shape[1])[0]
-    return torch.from_numpy(out).to(y.dtype)
+def _projected(dictionary, index, y, importance, valid) -> Tensor:
+    found = project(
+        dictionary.flatten(0, 1),
+        flatten(index, dictionary.shape[-2]),
+        y.flatten(0, 1),
+        importance=None if importance is None else importance.flatten(0, 1),
+        valid=None if valid is None else valid.flatten(0, 1),
+    )
+    return found.coefficients.view(index.shape)
 
 
 def mod(
-    y: Float[Tensor, "replicas samples d"], n: int, k: int, *, iterations: int = 20, generator=None
+    y: Float[Tensor, "replicas samples d"],
+    *,
+    n: int,
+    k: int,
+    iterations: int = 20,
+    generator: Generator | None = None,
 ) -> Float[Tensor, "replicas n d"]:
     """Method of optimal directions (Engan et al. 1999): OMP codes, then the least-squares dictionary, in turn.
 
@@ -122,11 +155,9 @@ def mod(
         raise ValueError(f"{samples} samples for {n} rows; MOD starts at samples and needs at least as many")
     start = torch.rand(replicas, samples, generator=generator).argsort(-1)[:, :n]
     dictionary = torch.nn.functional.normalize(y.gather(1, start[..., None].expand(-1, -1, d)), dim=-1)
-    ones = torch.ones(replicas, samples, k, dtype=torch.bool)
     for _ in range(iterations):
-        index = omp(dictionary, y, k)
-        beta = coefficients("least squares", dictionary, index, ones, ones, y)
-        codes = torch.zeros(replicas, samples, n).scatter_(-1, index, beta)
+        index = omp(dictionary, y, k=k)
+        codes = dense(index, least_squares(dictionary, index, y), n=n)
         gram = codes.mT @ codes + 1e-6 * samples * torch.eye(n, device=y.device)
         rows = torch.linalg.solve(gram, codes.mT @ y)
         used = (codes != 0).any(1)

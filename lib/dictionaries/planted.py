@@ -1,4 +1,4 @@
-"""Synthetic activations from known dictionaries: what a dictionary learner should find is planted.
+"""Synthetic activations made of known features: what a dictionary should find in them has been planted.
 
 x = sum_i z_i f_i + noise, with n unit features f_i in d dimensions and non-negative strengths z_i, of which about `l0`
 are not 0.
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 KINDS = ("independent", "coherent", "clusters", "hierarchy")
-GROUP = 4  # features in a group of coherent ones, whose cosine is COSINE
-COSINE = 0.7
-CLUSTER = 8  # features that occur together, each with probability 1/2 where their cluster is active
-CHILDREN = 2  # of a parent; each is active in a share CHILD of the samples in which its parent is
-CHILD = 0.4
-STRENGTH = (0.5, 1.5)  # uniform
-NOISE = 0.02  # standard deviation of a coordinate
+GROUP_SIZE = 4  # coherent features in a group
+GROUP_COSINE = 0.7  # of two of them
+CLUSTER_SIZE = 8  # features that occur together, each with probability 1/2 where their cluster is active
+CHILDREN_PER_PARENT = 2
+CHILD_RATE = 0.4  # share of the samples with an active parent in which a child is active
+STRENGTHS = (0.5, 1.5)  # the interval they are drawn from, uniformly
+NOISE = 0.02  # standard deviation of each coordinate
 
 
 class Planted:
@@ -38,22 +38,22 @@ class Planted:
     ):
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}; allowed: {', '.join(map(repr, KINDS))}")
-        if n % CLUSTER or not 0 < l0 < n / 4:
+        if n % CLUSTER_SIZE or not 0 < l0 < n / 4:
             raise ValueError(
-                f"n is {n} and l0 {l0}; n must be a multiple of {CLUSTER}, and l0 between 0 and n/4"
+                f"n is {n} and l0 {l0}; n must be a multiple of {CLUSTER_SIZE}, and l0 between 0 and n/4"
             )
         self.kind, self.n, self.d, self.l0 = kind, n, d, l0
         features = torch.randn(replicas, n, d, generator=generator)
         if kind == "coherent":
-            middle = torch.randn(replicas, n // GROUP, d, generator=generator).repeat_interleave(GROUP, 1)
-            features = COSINE**0.5 * middle + (1 - COSINE) ** 0.5 * features
+            shared = torch.randn(replicas, n // GROUP_SIZE, d, generator=generator)
+            shared = shared.repeat_interleave(GROUP_SIZE, 1)
+            features = GROUP_COSINE**0.5 * shared + (1 - GROUP_COSINE) ** 0.5 * features
         self.features: Float[Tensor, "replicas n d"] = F.normalize(features, dim=-1)
         self.parent = torch.full((n,), -1)
         if kind == "hierarchy":
             parents = n // 4
-            self.parent[parents : parents * (1 + CHILDREN)] = torch.arange(parents).repeat_interleave(
-                CHILDREN
-            )
+            children = slice(parents, parents * (1 + CHILDREN_PER_PARENT))
+            self.parent[children] = torch.arange(parents).repeat_interleave(CHILDREN_PER_PARENT)
 
     @property
     def replicas(self) -> int:
@@ -64,32 +64,32 @@ class Planted:
         """Which features occur, bool `(replicas, samples, n)`."""
         draw = torch.rand(self.replicas, samples, self.n, generator=generator)
         if self.kind == "clusters":
-            groups = torch.rand(self.replicas, samples, self.n // CLUSTER, generator=generator)
-            return (groups < 2 * self.l0 / self.n).repeat_interleave(CLUSTER, -1) & (draw < 0.5)
+            groups = torch.rand(self.replicas, samples, self.n // CLUSTER_SIZE, generator=generator)
+            return (groups < 2 * self.l0 / self.n).repeat_interleave(CLUSTER_SIZE, -1) & (draw < 0.5)
         if self.kind != "hierarchy":
             return draw < self.l0 / self.n
         child = self.parent >= 0
-        rate = self.l0 / ((~child).sum() + CHILD * child.sum())
-        on = draw < torch.where(child, CHILD, rate)
+        rate = self.l0 / ((~child).sum() + CHILD_RATE * child.sum())
+        on = draw < torch.where(child, CHILD_RATE, rate)
         return on & torch.where(child, on[..., self.parent.clamp_min(0)], True)
 
     def sample(self, samples: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Activations `(replicas, samples, d)` and strengths `(replicas, samples, n)`."""
-        low, high = STRENGTH
-        z = low + (high - low) * torch.rand(self.replicas, samples, self.n, generator=generator)
-        z = z * self.active(samples, generator)
+        low, high = STRENGTHS
+        strengths = low + (high - low) * torch.rand(self.replicas, samples, self.n, generator=generator)
+        strengths = strengths * self.active(samples, generator)
         noise = torch.randn(self.replicas, samples, self.d, generator=generator)
-        return z @ self.features + NOISE * noise, z
+        return strengths @ self.features + NOISE * noise, strengths
 
     def stream(self, batch: int, generator: Generator) -> Iterator[Tensor]:
-        """Endless batches of activations, in units of their root mean square (`scale`)."""
+        """Endless batches of activations `(replicas, batch, d)`, in units of their root mean square (`scale`)."""
         scale = self.scale
         while True:
             yield self.sample(batch, generator)[0] / scale
 
     @property
     def scale(self) -> float:
-        """Root mean square of a coordinate for orthogonal features: the unit that dictionaries are trained in."""
-        low, high = STRENGTH
+        """Root mean square per coordinate, were the features orthogonal: the unit that dictionaries are trained in."""
+        low, high = STRENGTHS
         square = (high**3 - low**3) / (3 * (high - low))
         return float((self.l0 * square / self.d + NOISE**2) ** 0.5)

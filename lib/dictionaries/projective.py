@@ -6,25 +6,30 @@ import torch
 from torch import Tensor
 
 from lib.dictionaries import coding
-from lib.dictionaries.base import Code, Dictionary, TopK
+from lib.dictionaries.base import Code, Dictionary
 from lib.dictionaries.projection import Projection, project
-from lib.dictionaries.selection import flatten, top_scores
+from lib.dictionaries.sae import TopK
+from lib.dictionaries.selection import dense, flatten, top_scores
 
 QUOTAS = ("penalty", "normalised", "budget", "none")
 
 
 class Projecting(Dictionary):
-    """A dictionary that decodes by projection of the target on its support.
+    """A dictionary that decodes by projection of the target on its support; its codes are the coefficients.
 
-    Raises ValueError where k is d or more: a projection on d columns reconstructs anything.
+    Raises ValueError where k is the target's width or more: a projection on so many columns reconstructs anything.
     """
 
-    def __init__(self, d: int, n: int, k: int, **options):
-        if k >= d:
+    projects = True
+
+    def __init__(self, *, d_in: int, k: int, d_out: int | None = None, **options):
+        width = d_in if d_out is None else d_out
+        if k >= width:
             raise ValueError(
-                f"k is {k}, but d is {d}: a projection on d columns reconstructs anything; choose k below d"
+                f"k is {k}, but the target's width is {width}: a projection on as many columns reconstructs anything; "
+                f"choose k below {width}"
             )
-        super().__init__(d, n, k, **options)
+        super().__init__(d_in=d_in, k=k, d_out=d_out, **options)
 
     def project(self, code: Code, y: Tensor) -> Projection:
         """The projection of prepared targets on the supports of a code, samples of all replicas in one dimension."""
@@ -36,9 +41,21 @@ class Projecting(Dictionary):
     def _errors(self, code: Code, y: Tensor) -> Tensor:
         return self.project(code, y).error
 
-    def _project(self, y: Tensor, index: Tensor, importance=None, valid=None) -> Projection:
-        rows = [None if part is None else part.flatten(0, 1) for part in (importance, valid)]
-        return project(self.table, flatten(index, self.n), y.flatten(0, 1), *rows, envelope=self.training)
+    def _dense(self, code: Code, y: Tensor) -> Tensor:
+        beta = self.project(code, y).coefficients.view(code.index.shape)
+        return dense(code.index, beta, n=self.d_sae)
+
+    def _project(
+        self, y: Tensor, index: Tensor, *, importance: Tensor | None = None, valid: Tensor | None = None
+    ) -> Projection:
+        return project(
+            self.table,
+            flatten(index, self.d_sae),
+            y.flatten(0, 1),
+            importance=None if importance is None else importance.flatten(0, 1),
+            valid=None if valid is None else valid.flatten(0, 1),
+            envelope=self.training,
+        )
 
 
 class Projective(Projecting):
@@ -48,41 +65,43 @@ class Projective(Projecting):
     `support="omp"` orthogonal matching pursuit selects in place of the scores, in training too.
     """
 
-    def __init__(self, d: int, n: int, k: int, *, support: str = "scores", tied: bool = True, **options):
+    def __init__(self, *, support: str = "scores", tied: bool = True, d_out: int | None = None, **options):
         if support not in ("scores", "omp"):
             raise ValueError(f"support is {support!r}; allowed: 'scores' or 'omp'")
         if not tied:
             raise ValueError(
                 "an exact projection gives an encoder no gradient: choose tied=True, Ridge or Hybrid"
             )
-        super().__init__(d, n, k, tied=True, **options)
+        if d_out is not None:
+            raise ValueError("a transcoder (d_out given) has an encoder of its own: choose Ridge or Hybrid")
+        super().__init__(tied=True, **options)
         self.config["support"] = self.support = support
 
     @torch.no_grad()
     def select(self, a: Tensor) -> Code:
         if self.support == "omp":
-            index = coding.omp(self.decoder, a, self.k)
+            index = coding.omp(self.decoder, a, k=self.k)
             values = torch.ones(index.shape, dtype=a.dtype, device=a.device)
         else:
-            values, index = top_scores(a, self.decoder, self.bias, self.k)
+            values, index = top_scores(a, self.decoder, self.bias, k=self.k)
         return Code(index, values, torch.ones_like(index, dtype=torch.bool))
 
 
 class Ridge(Projecting):
     """Ridge projective dictionary (Sklar 2024, section 6): importance e_j = E_j a + b_j, lambda_j = e_j^-2.
 
-    Latents with e_j <= 0 are left out. `quota` keeps the importance from growing: "penalty" adds `strength` times the
-    sum of 1/(1 + lambda_j), a sample; "normalised" rescales each sample's selected importances to a mean e^2 of
+    Latents with e_j <= 0 are left out. `quota` keeps the importance from growing: "penalty" adds `strength` times each
+    sample's sum of 1/(1 + lambda_j); "normalised" rescales each sample's selected importances to a mean e^2 of
     `strength`; "budget" selects, the most important first, while the sum of 1/(1 + lambda_j) is at most `strength`;
     "none" does nothing. `tied=True` is the same-layer dictionary of the section's end.
     """
 
-    def __init__(self, d: int, n: int, k: int, *, quota: str = "penalty", strength: float = 0.005, **options):
+    def __init__(self, *, quota: str = "penalty", strength: float = 0.005, **options):
         if quota not in QUOTAS:
             raise ValueError(f"quota is {quota!r}; allowed: {', '.join(map(repr, QUOTAS))}")
         if not (isinstance(strength, int | float) and math.isfinite(strength) and strength > 0):
             raise ValueError(f"strength is {strength!r}; it must be a finite number above 0")
-        super().__init__(d, n, k, **options)
+        super().__init__(**options)
         self.config |= {"quota": quota, "strength": strength}
         self.quota, self.strength = quota, strength
 
@@ -122,8 +141,8 @@ class Hybrid(Projecting, TopK):
     penalty on the effective dimension, which then reaches the encoder too.
     """
 
-    def __init__(self, d: int, n: int, k: int, *, penalty: float = 0.0, **options):
-        super().__init__(d, n, k, **options)
+    def __init__(self, *, penalty: float = 0.0, **options):
+        super().__init__(**options)
         self.config["penalty"] = self.penalty = penalty
 
     def project(self, code: Code, y: Tensor) -> Projection:

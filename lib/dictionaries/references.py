@@ -12,14 +12,14 @@ from torch import Generator, Tensor, nn
 
 
 class DenseTopK(nn.Module):
-    """Top-k sparse autoencoder that writes its code into n numbers a sample and multiplies with the whole decoder."""
+    """Top-k sparse autoencoder that writes each code into d_sae numbers and multiplies with the whole decoder."""
 
-    def __init__(self, d: int, n: int, k: int, generator: Generator | None = None):
+    def __init__(self, *, d_in: int, d_sae: int, k: int, generator: Generator | None = None):
         super().__init__()
         self.k = k
-        rows = F.normalize(torch.randn(n, d, generator=generator), dim=-1)
+        rows = F.normalize(torch.randn(d_sae, d_in, generator=generator), dim=-1)
         self.decoder, self.encoder = nn.Parameter(rows), nn.Parameter(rows.clone())
-        self.bias, self.centre = nn.Parameter(torch.zeros(n)), nn.Parameter(torch.zeros(d))
+        self.bias, self.centre = nn.Parameter(torch.zeros(d_sae)), nn.Parameter(torch.zeros(d_in))
 
     def forward(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
         scores = (x - self.centre) @ self.encoder.mT + self.bias
@@ -34,11 +34,19 @@ class NaiveProjection(nn.Module):
     `epsilon`, against singular supports, is added to the diagonal of the Gram matrix.
     """
 
-    def __init__(self, d: int, n: int, k: int, epsilon: float = 1e-6, generator: Generator | None = None):
+    def __init__(
+        self,
+        *,
+        d_in: int,
+        d_sae: int,
+        k: int,
+        epsilon: float = 1e-6,
+        generator: Generator | None = None,
+    ):
         super().__init__()
         self.k, self.epsilon = k, epsilon
-        self.decoder = nn.Parameter(F.normalize(torch.randn(n, d, generator=generator), dim=-1))
-        self.centre = nn.Parameter(torch.zeros(d))
+        self.decoder = nn.Parameter(F.normalize(torch.randn(d_sae, d_in, generator=generator), dim=-1))
+        self.centre = nn.Parameter(torch.zeros(d_in))
 
     def forward(self, y: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
         y = y - self.centre

@@ -1,11 +1,11 @@
-"""Which latents are active: top-k of an encoder's scores, with the sparse gradient that they need."""
+"""Which latents are active: top-k of an encoder's scores, with the sparse gradient that they need; codes made dense."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lib.dictionaries.projection import decode, scatter
+from lib.dictionaries.rows import decode, scatter
 
 
 def top_k(scores: Float[Tensor, "*batch n"], k: int) -> tuple[Tensor, Tensor]:
@@ -34,6 +34,7 @@ def top_scores(
     a: Float[Tensor, "replicas batch d_in"],
     encoder: Float[Tensor, "replicas n d_in"],
     bias: Float[Tensor, "replicas n"],
+    *,
     k: int,
 ) -> tuple[Float[Tensor, "replicas batch k"], Int[Tensor, "replicas batch k"]]:
     """The k largest scores E a + b of each sample, and which latents have them.
@@ -42,6 +43,22 @@ def top_scores(
     in place of a dense product.
     """
     return _TopScores.apply(a, encoder, bias, k)
+
+
+def mask(
+    index: Int[Tensor, "replicas batch k"], valid: Bool[Tensor, "replicas batch k"], *, n: int
+) -> Bool[Tensor, "replicas batch n"]:
+    """Supports as masks over n latents."""
+    # An index may be listed twice only where it is not valid: those are sent to a column of their own.
+    wide = torch.zeros(*index.shape[:2], n + 1, dtype=torch.bool, device=index.device)
+    return wide.scatter_(2, torch.where(valid, index, n), True)[..., :-1]
+
+
+def dense(
+    index: Int[Tensor, "replicas batch k"], values: Float[Tensor, "replicas batch k"], *, n: int
+) -> Float[Tensor, "replicas batch n"]:
+    """Sparse codes as dense ones over n latents; a latent listed twice has the sum."""
+    return values.new_zeros(*index.shape[:2], n).scatter_add_(2, index, values)
 
 
 class _TopScores(torch.autograd.Function):
@@ -62,11 +79,8 @@ class _TopScores(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             d_a = decode(encoder.flatten(0, 1), flat, weight).view(replicas, -1, d_in)
         if ctx.needs_input_grad[1]:
-            d_encoder = scatter(flat, weight, a.flatten(0, 1), replicas * n).view(encoder.shape)
+            d_encoder = scatter(flat, weight, a.flatten(0, 1), rows=replicas * n).view(encoder.shape)
         if ctx.needs_input_grad[2]:
-            d_bias = (
-                weight.new_zeros(replicas * n)
-                .index_add_(0, flat.flatten(), weight.flatten())
-                .view(replicas, n)
-            )
+            d_bias = weight.new_zeros(replicas * n).index_add_(0, flat.flatten(), weight.flatten())
+            d_bias = d_bias.view(replicas, n)
         return d_a, d_encoder, d_bias, None

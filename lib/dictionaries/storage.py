@@ -1,4 +1,7 @@
-"""Dictionaries as files: safetensors with the model's configuration, and the folders that SAELens loads."""
+"""Dictionaries as files: safetensors with the model's configuration, and the folders that SAELens loads.
+
+Format 2 names the sizes as the field does (d_in, d_sae, d_out); files of format 1 (d, n, d_in) are still read.
+"""
 
 import json
 from pathlib import Path
@@ -9,13 +12,14 @@ from safetensors.torch import save_file
 
 from lib.common.errors import UserError, one_line
 from lib.common.files import whole, write_text
-from lib.dictionaries.base import L1, BatchTopK, Dictionary, TopK
+from lib.dictionaries.base import Dictionary
 from lib.dictionaries.projective import Hybrid, Projective, Ridge
+from lib.dictionaries.sae import L1, BatchTopK, TopK
 
 KINDS = {kind.__name__: kind for kind in (TopK, BatchTopK, L1, Projective, Ridge, Hybrid)}
 
 KEY = "superposition_studies.dictionary"  # of the metadata in a file's header
-FORMAT = 1
+FORMAT = 2
 SAELENS = "6.54.12"  # whose format is written; a folder without a version is read as one of before 6.0
 
 
@@ -63,11 +67,11 @@ def load(path: str | Path) -> Dictionary:
     return model.eval()
 
 
-def export_saelens(model: Dictionary, folder: str | Path, replica: int = 0) -> None:
+def export_saelens(model: Dictionary, folder: str | Path, *, replica: int = 0) -> None:
     """Writes one replica as `sae_lens.SAE.load_from_disk(folder)` reads it: cfg.json and sae_weights.safetensors.
 
     Top-k becomes SAELens' "topk", ReLU with L1 its "standard"; its decoder bias is our centre. Raises ValueError for
-    what SAELens has no equal of: other dictionaries, transcoders, a replica that is not there.
+    what SAELens has no equivalent of (other dictionaries, transcoders) and for a replica that is not there.
     """
     architectures = {TopK: "topk", L1: "standard"}
     if type(model) not in architectures:
@@ -78,8 +82,8 @@ def export_saelens(model: Dictionary, folder: str | Path, replica: int = 0) -> N
         raise ValueError(f"replica is {replica}; it must be from 0 to {model.replicas - 1}")
     config = {
         "architecture": architectures[type(model)],
-        "d_in": model.d,
-        "d_sae": model.n,
+        "d_in": model.d_in,
+        "d_sae": model.d_sae,
         "dtype": str(model.decoder.dtype).removeprefix("torch."),
         "device": "cpu",
         "apply_b_dec_to_input": True,
@@ -109,8 +113,27 @@ def _header(path: Path, text: str) -> tuple[type[Dictionary], dict]:
         version, name, config = header["format"], header["class"], dict(header["config"])
     except (ValueError, TypeError, KeyError):
         raise StorageError(f"{path}: its header can't be read") from None
-    if version != FORMAT:
-        raise StorageError(f"{path} has format {version!r}; this version reads format {FORMAT}")
+    if version not in (1, FORMAT):
+        raise StorageError(f"{path} has format {version!r}; this version reads formats 1 and {FORMAT}")
     if name not in KINDS:
         raise StorageError(f"{path} holds a {name!r}; known: {', '.join(KINDS)}")
+    if version == 1:
+        try:
+            config = renamed(config)
+        except KeyError as missing:
+            raise StorageError(f"{path}: its header can't be read: it has no {missing}") from None
     return KINDS[name], config
+
+
+def renamed(config: dict) -> dict:
+    """A configuration of format 1 in the names of format 2; raises KeyError where it lacks one.
+
+    There `d` was the width of what is reconstructed, `n` the number of latents, and `d_in` the width of a transcoder's
+    input, or None.
+    """
+    old = dict(config)
+    d, n, k, d_in = (old.pop(key) for key in ("d", "n", "k", "d_in"))
+    sizes = {"d_in": d, "d_sae": n, "k": k, "d_out": None}
+    if d_in is not None:
+        sizes |= {"d_in": d_in, "d_out": d}
+    return sizes | old

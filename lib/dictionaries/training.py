@@ -17,14 +17,18 @@ from torch import Tensor
 
 from lib.common.errors import one_line
 from lib.common.files import whole
+from lib.common.metrics import variation
 from lib.common.progress import progress
 from lib.dictionaries.base import Dictionary
+from lib.dictionaries.storage import renamed
+
+FORMAT = 2  # of checkpoints; 1 had the names of storage's format 1, and is still read
 
 
 class Step:
-    """One training step of a dictionary: loss, gradient, clipping a replica, Adam, rows back to norm 1.
+    """One training step of a dictionary: loss, gradient, clipping per replica, Adam, rows back to norm 1.
 
-    `lr` is a number, or one a replica; it falls linearly to 0 over the last fifth of `steps` where that is given.
+    `lr` is a number, or one per replica; it falls linearly to 0 over the last fifth of `steps` where that is given.
     """
 
     def __init__(
@@ -34,12 +38,12 @@ class Step:
         self.lr = torch.as_tensor(lr, dtype=torch.float32, device=model.bias.device).expand(model.replicas)
         if not (self.lr.isfinite().all() and (self.lr > 0).all()):
             raise ValueError(f"lr is {lr}; it must be finite and above 0")
-        # Adam's steps are scaled a replica afterwards where rates differ; where they do not, it does it itself.
+        # Where rates differ, Adam's steps are scaled per replica afterwards; where they do not, Adam does it itself.
         self.same = bool((self.lr == self.lr[0]).all())
         self.optimiser = torch.optim.Adam(model.parameters(), lr=float(self.lr[0]), fused=True)
 
     def __call__(self, a: Tensor, y: Tensor | None = None) -> Tensor:
-        """Takes the step; the loss before it, a replica."""
+        """Takes the step; returns the loss before it, per replica."""
         self.model.train()
         loss = self.model.loss(a, y)
         self.optimiser.zero_grad()
@@ -105,8 +109,8 @@ def fit(
     """Trains every model for `steps` batches of one pass over the stream; they end in evaluation mode.
 
     With `checkpoint`, a safetensors file, the state is written there every `every` steps (whole or not at all), and a
-    call that finds it goes on from there: it skips the batches already seen, so the stream must start anew and be the
-    same. Raises ValueError where the stream ends too soon, or where the checkpoint is damaged or of other models.
+    call that finds it goes on from there: it skips the batches already seen, so the stream must be the same, from its
+    start. Raises ValueError where the stream ends too soon, or where the checkpoint is damaged or of other models.
     """
     rates = lr if isinstance(lr, Mapping) else dict.fromkeys(models, lr)
     runs = {key: Step(model, lr=rates[key], steps=steps) for key, model in models.items()}
@@ -140,22 +144,13 @@ def fit(
     return out
 
 
-def scale(sample: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean `(..., 1, d)` and root mean square `(..., 1, 1)` by which activations `(..., samples, d)` are standardised.
-
-    One scale for all coordinates: directions keep their angles, and a coordinate has a root mean square of 1.
-    """
-    mean = sample.mean(-2, keepdim=True)
-    return mean, (sample - mean).square().mean((-2, -1), keepdim=True).sqrt()
-
-
 @torch.no_grad()
 def _fvu(model: Dictionary, a: Tensor, y: Tensor | None) -> Tensor:
+    """`lib.common.metrics.fvu`, but that a batch of equal samples does not stop the training."""
     model.eval()
-    y_hat, target = model(a, y), a if y is None else y
-    target = target.expand_as(y_hat)
-    total = (target - target.mean(1, keepdim=True)).square().sum((1, 2))
-    return (target - y_hat).square().sum((1, 2)) / total.clamp_min(1e-30)
+    target = model.stacked(a if y is None else y, name="target", width=model.d_out)
+    y_hat = model(a, y).view_as(target)
+    return (target - y_hat).square().sum((1, 2)) / variation(target).clamp_min(1e-30)
 
 
 def _states(models: Mapping[str, Dictionary]) -> dict[str, dict[str, Tensor]]:
@@ -176,7 +171,12 @@ def _write(path: Path, runs: Mapping[str, Step], out: Fitted, step: int, steps: 
         }
         for at, states in out.snapshots.items():
             tensors |= {f"{key}/snapshot/{at}/{name}": value for name, value in states[key].items()}
-    about = {"step": step, "steps": steps, "models": [[key, _about(run)] for key, run in runs.items()]}
+    about = {
+        "format": FORMAT,
+        "step": step,
+        "steps": steps,
+        "models": [[key, _about(run)] for key, run in runs.items()],
+    }
     about["recorded"], about["snapshots"] = out.steps, list(out.snapshots)
     with whole(path) as part:
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
@@ -187,16 +187,14 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["training"])
-            # Copies, as in lib.dictionaries.storage.load: the optimiser keeps what it is given, at whatever offset in memory.
+            # Copies, as in storage.load: the optimiser keeps what it is given, at whatever offset in memory.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-        expected = [[key, _about(run)] for key, run in runs.items()]
-        if about["steps"] != steps or about["models"] != expected:
-            raise ValueError(
-                f"it is of {about['steps']} steps of {about['models']}, not of {steps} of {expected}"
-            )
+        found, expected = _models(about), [[key, _about(run)] for key, run in runs.items()]
+        if about["steps"] != steps or found != expected:
+            raise ValueError(f"it is of {about['steps']} steps of {found}, not of {steps} of {expected}")
     except Exception as error:
         raise ValueError(
-            f"checkpoint {path} does not fit this training ({one_line(error)}); delete it to start anew"
+            f"checkpoint {path} does not fit this training ({one_line(error)}); delete it to start again"
         ) from None
 
     def under(prefix: str) -> dict[str, Tensor]:
@@ -216,6 +214,13 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
         for at in out.snapshots:
             out.snapshots[at][key] = under(f"{key}/snapshot/{at}/")
     return about["step"]
+
+
+def _models(about: dict) -> list:
+    """The models that a checkpoint is of, in today's names."""
+    if about.get("format", 1) == 1:
+        return [[key, [kind, renamed(config), lr]] for key, (kind, config, lr) in about["models"]]
+    return about["models"]
 
 
 def _about(run: Step) -> list:

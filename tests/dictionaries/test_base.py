@@ -14,13 +14,15 @@ from helpers.plain import (
     spread,
     variance,
 )
-from lib.dictionaries.base import L1, BatchTopK, Dictionary, TopK
+from lib.dictionaries.base import Dictionary
 from lib.dictionaries.planted import Planted
 from lib.dictionaries.projective import Hybrid, Projective, Ridge
 from lib.dictionaries.recovery import recovered
 from lib.dictionaries.references import DenseTopK
+from lib.dictionaries.sae import L1, BatchTopK, TopK
 from lib.dictionaries.training import Step, fit
 
+SIZES = {"d_in": 6, "d_sae": 15, "k": 3}
 ALL = [
     (TopK, {}),
     (TopK, {"tied": True}),
@@ -51,7 +53,7 @@ def test_top_k_is_the_plain_dense_autoencoder(tied):
 def test_top_k_is_the_plain_reference():
     model, x = small(TopK), samples()
     for r in range(2):
-        plain = DenseTopK(6, 15, 3).double()
+        plain = DenseTopK(**SIZES).double()
         plain.load_state_dict({name: value[r] for name, value in model.named_parameters()})
         torch.testing.assert_close(model(x)[r], plain(x[r]))
         (plain(x[r]) - x[r]).square().sum().div(variance(x)[r]).backward()
@@ -86,7 +88,7 @@ def test_a_dead_latent_is_revived_and_without_auxk_it_is_not():
     data = Planted("independent", replicas=1, generator=generator(), n=32, d=16, l0=2)
     alive = {}
     for dead_after in (500, 10**9):
-        model = TopK(16, 32, 2, dead_after=dead_after, generator=generator())
+        model = TopK(d_in=16, d_sae=32, k=2, dead_after=dead_after, generator=generator())
         model.encoder.data[:, :16] *= 0.02  # too weak to be among the top 2
         fit({"m": model}, data.stream(64, generator(1)), steps=150, lr=1e-2)
         alive[dead_after] = (model.idle[0, :16] < 2000).sum()
@@ -94,7 +96,7 @@ def test_a_dead_latent_is_revived_and_without_auxk_it_is_not():
 
 
 def test_idle_counts_samples_since_the_last_use():
-    model, x = TopK(6, 15, 3, generator=generator()), samples(1).float()
+    model, x = TopK(**SIZES, generator=generator()), samples(1).float()
     model.bias.data[0, :2] = -99
     model.train().loss(x)
     code = model.select(model.prepare(x)[0])
@@ -108,7 +110,10 @@ def test_idle_counts_samples_since_the_last_use():
 
 
 def test_batch_top_k_in_training_uses_the_largest_of_the_batch():
-    model, x = spread(BatchTopK(16, 15, 3, replicas=2, generator=generator())).train(), samples(d=16)
+    model, x = (
+        spread(BatchTopK(d_in=16, d_sae=15, k=3, replicas=2, generator=generator())).train(),
+        samples(d=16),
+    )
     scores = dense_scores(model, x)
     least = scores.flatten(1).topk(3 * 40).values[:, -1]
     assert (least > 0).all() and ((scores >= least[:, None, None]).sum(-1) <= model.most).all()
@@ -121,7 +126,10 @@ def test_batch_top_k_in_training_uses_the_largest_of_the_batch():
 
 
 def test_batch_top_k_at_test_uses_its_threshold():
-    model, x = spread(BatchTopK(16, 15, 3, replicas=2, generator=generator())).train(), samples(d=16)
+    model, x = (
+        spread(BatchTopK(d_in=16, d_sae=15, k=3, replicas=2, generator=generator())).train(),
+        samples(d=16),
+    )
     sizes = ((x, 120), (x[:, ::2], 60))
     least = [dense_scores(model, part).flatten(1).topk(many).values[:, -1] for part, many in sizes]
     model.loss(x)
@@ -143,8 +151,10 @@ def test_batch_top_k_at_test_uses_its_threshold():
 
 
 def test_batch_top_k_is_bounded_in_each_sample():
-    model = BatchTopK(6, 15, 1, generator=generator())
-    assert model.most == 4 and BatchTopK(6, 15, 3).most == 6 and BatchTopK(60, 15, 10).most == 15
+    model = BatchTopK(**SIZES | {"k": 1}, generator=generator())
+    assert model.most == 4 and BatchTopK(**SIZES).most == 6
+    assert BatchTopK(d_in=60, d_sae=15, k=10).most == 15
+    assert BatchTopK(d_in=60, d_sae=15, k=3, d_out=5).most == 5
     with torch.no_grad():
         model.bias += 9
     model.eval()
@@ -175,7 +185,7 @@ def test_the_loss_does_not_depend_on_the_scale_of_the_data():
 @pytest.mark.parametrize(("kind", "options"), ALL, ids=NAMES)
 def test_a_replica_trains_as_it_would_alone(kind, options):
     together = small(kind, replicas=3, **options).float()
-    alone = kind(6, 15, 3, **options)
+    alone = kind(**SIZES, **options)
     alone.load_state_dict({name: value[1:2] for name, value in together.state_dict().items()})
     data = [samples(3, seed=s).float() * torch.tensor([1.0, 2.0, 30.0])[:, None, None] for s in range(6)]
     steps = [Step(model, lr=0.02, clip=0.3) for model in (together, alone)]
@@ -197,7 +207,8 @@ def test_a_planted_dictionary_is_found(kind, options):
     data = Planted("independent", replicas=1, generator=generator(), n=32, d=16, l0=2)
     sizes = {"strength": 30.0} if options.get("quota") == "normalised" else {}
     sizes |= {"penalty": 0.01} if "penalty" in options else {"penalty": 0.4} if kind is L1 else {}
-    model = kind(16, 32, 2 if kind is not L1 else 8, generator=generator(3), **options | sizes)
+    k = 8 if kind is L1 else 2
+    model = kind(d_in=16, d_sae=32, k=k, generator=generator(3), **options | sizes)
     before = recovered(model.decoder, data.features)["recovery"]
     fit({"m": model}, data.stream(128, generator(1)), steps=400, lr=1e-2)
     after = recovered(model.decoder, data.features)["recovery"]
@@ -218,16 +229,16 @@ def test_constraint_and_tangent_keep_rows_on_the_sphere():
 
 
 def test_the_start_is_of_unit_rows_and_its_generator():
-    one, other, third = (TopK(6, 15, 3, replicas=2, generator=generator(s)) for s in (0, 0, 1))
+    one, other, third = (TopK(**SIZES, replicas=2, generator=generator(s)) for s in (0, 0, 1))
     torch.testing.assert_close(one.decoder.norm(dim=-1), torch.ones(2, 15))
     assert torch.equal(one.decoder, other.decoder) and not torch.equal(one.decoder, third.decoder)
     assert torch.equal(one.encoder, one.decoder) and one.encoder is not one.decoder
     assert not torch.equal(one.decoder[0], one.decoder[1])
-    assert TopK(6, 15, 3, tied=True).encoder is None
+    assert TopK(**SIZES, tied=True).encoder is None
 
 
 def test_a_transcoder_reads_one_layer_and_reconstructs_another():
-    model, a, y = small(TopK, d_in=4), samples(d=4), samples(seed=5)
+    model, a, y = small(TopK, d_in=4, d_out=6), samples(d=4), samples(seed=5)
     assert model.encoder.shape == (2, 15, 4) and model(a, y).shape == y.shape
     scores = a @ model.encoder.mT + model.bias[:, None]  # nothing is taken from the input
     values, index = scores.topk(3, dim=-1)
@@ -235,9 +246,9 @@ def test_a_transcoder_reads_one_layer_and_reconstructs_another():
     y_hat = code @ model.decoder + model.centre[:, None]
     torch.testing.assert_close(model(a, y), y_hat)
     assert_same_gradients(model.loss(a, y), (y - y_hat).square().sum((1, 2)) / variance(y), model)
-    for call in (model, model.loss):
-        with pytest.raises(ValueError, match="a transcoder needs a target"):
-            call(a)
+    assert torch.equal(model(a), model(a, y)), "amplitudes decode without a target"
+    with pytest.raises(ValueError, match="a transcoder needs a target"):
+        model.loss(a)
 
 
 def test_fewer_positive_scores_than_k():
@@ -255,7 +266,7 @@ def test_fewer_positive_scores_than_k():
 
 @pytest.mark.parametrize(("kind", "options"), ALL, ids=NAMES)
 def test_zeros_are_reconstructed_and_give_no_nan(kind, options):
-    model, x = kind(6, 15, 3, generator=generator(), **options), samples(1).float()
+    model, x = kind(**SIZES, generator=generator(), **options), samples(1).float()
     x[0, 3] = 0
     model.train().loss(x).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -264,22 +275,22 @@ def test_zeros_are_reconstructed_and_give_no_nan(kind, options):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "said"),
+    ("options", "said"),
     [
-        ((6, 15, 16), {}, "k is 16, more than the 15 latents"),
-        ((6, 15, 0), {}, "k is 0; it must be a positive integer"),
-        ((6, 15, 2.0), {}, "k is 2.0; it must be a positive integer"),
-        ((0, 15, 3), {}, "d is 0"),
-        ((6, -1, 3), {}, "n is -1"),
-        ((6, 15, 3), {"replicas": 0}, "replicas is 0"),
-        ((6, 15, 3), {"d_in": 0}, "d_in is 0"),
-        ((6, 15, 3), {"d_in": 6, "tied": True}, "a transcoder .* choose tied=False"),
+        ({"k": 16}, "k is 16, more than the 15 latents"),
+        ({"k": 0}, "k is 0; it must be a positive integer"),
+        ({"k": 2.0}, "k is 2.0; it must be a positive integer"),
+        ({"d_in": 0}, "d_in is 0"),
+        ({"d_sae": -1}, "d_sae is -1"),
+        ({"replicas": 0}, "replicas is 0"),
+        ({"d_out": 0}, "d_out is 0"),
+        ({"d_out": 6, "tied": True}, "a transcoder .* choose tied=False"),
     ],
 )
-def test_dictionaries_that_can_not_be_are_refused(arguments, options, said):
+def test_dictionaries_that_can_not_be_are_refused(options, said):
     for kind in (Dictionary, TopK, BatchTopK, L1):
         with pytest.raises(ValueError, match=said) as error:
-            kind(*arguments, **options)
+            kind(**SIZES | options)
         assert "\n" not in str(error.value)
 
 

@@ -3,11 +3,17 @@
 import pytest
 import torch
 
-from lib.dictionaries.planted import CHILD, CHILDREN, CLUSTER, COSINE, GROUP, KINDS, NOISE, Planted
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from helpers.plain import generator
+from lib.dictionaries.planted import (
+    CHILD_RATE,
+    CHILDREN_PER_PARENT,
+    CLUSTER_SIZE,
+    GROUP_COSINE,
+    GROUP_SIZE,
+    KINDS,
+    NOISE,
+    Planted,
+)
 
 
 def planted(kind, seed=0, **options):
@@ -28,10 +34,10 @@ def test_features_are_unit_and_each_replica_s_own(kind):
 def test_cosines(kind):
     F = planted(kind, n=128, d=400).features  # in many dimensions random directions are nearly orthogonal
     cosine = F @ F.mT
-    same = torch.arange(128) // GROUP
+    same = torch.arange(128) // GROUP_SIZE
     same = (same[:, None] == same) & ~torch.eye(128, dtype=torch.bool)
     inside, outside = cosine[:, same], cosine[:, ~same & ~torch.eye(128, dtype=torch.bool)]
-    expected = COSINE if kind == "coherent" else 0.0
+    expected = GROUP_COSINE if kind == "coherent" else 0.0
     assert inside.mean() == pytest.approx(expected, abs=0.02)
     assert (inside - expected).abs().max() < 0.25
     assert outside.mean() == pytest.approx(0, abs=0.01)
@@ -60,11 +66,13 @@ def test_children_are_active_only_where_their_parent_is():
     data = planted("hierarchy")
     on = data.active(20000, generator(1))
     child = (data.parent >= 0).nonzero()[:, 0]
-    assert len(child) == 32 and (data.parent[child].bincount(minlength=16) == CHILDREN).all()
+    assert len(child) == 32 and (data.parent[child].bincount(minlength=16) == CHILDREN_PER_PARENT).all()
     assert data.parent[child].max() < 16, "parents have none"
     assert (on[..., child] <= on[..., data.parent[child]]).all()
     share = on[..., child].sum(1) / on[..., data.parent[child]].sum(1)
-    assert (share - CHILD).abs().max() < 0.1 and share.mean().item() == pytest.approx(CHILD, abs=0.01)
+    assert (share - CHILD_RATE).abs().max() < 0.1 and share.mean().item() == pytest.approx(
+        CHILD_RATE, abs=0.01
+    )
     free = on[..., data.parent < 0].float().mean(1)
     assert free.std() < 0.1 * free.mean()
     for kind in KINDS[:3]:
@@ -74,7 +82,7 @@ def test_children_are_active_only_where_their_parent_is():
 def test_features_of_a_cluster_occur_together():
     on = planted("clusters").active(20000, generator(1)).float()[0]
     together = on.T @ on / len(on)
-    group = torch.arange(64) // CLUSTER
+    group = torch.arange(64) // CLUSTER_SIZE
     same = (group[:, None] == group) & ~torch.eye(64, dtype=torch.bool)
     p = 4 / 64  # each; in an active cluster (2 p) with probability 1/2
     assert together[same].mean().item() == pytest.approx(2 * p / 4, rel=0.05)

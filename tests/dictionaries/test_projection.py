@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from helpers.plain import close, problem, solved
-from lib.dictionaries import projection
-from lib.dictionaries.projection import decode, dots, effective_dimension, project, scatter
+from lib.dictionaries import rows
+from lib.dictionaries.projection import effective_dimension, project
+from lib.dictionaries.rows import decode
 
 examples = settings(max_examples=40, deadline=None)
 
@@ -27,10 +28,10 @@ def test_it_is_the_least_squares_projection(drawn):
     table, index, y, _ = drawn
     found = project(table, index, y)
     for s in range(len(y)):
-        rows = table[index[s]].numpy()
-        beta, *_ = np.linalg.lstsq(rows.T, y[s].numpy(), rcond=None)
-        close(found.y_hat[s], torch.from_numpy(beta @ rows), 1e-7)
-        if np.linalg.cond(rows) < 1e3:
+        X = table[index[s]].numpy().T
+        beta, *_ = np.linalg.lstsq(X, y[s].numpy(), rcond=None)
+        close(found.y_hat[s], torch.from_numpy(X @ beta), 1e-7)
+        if np.linalg.cond(X) < 1e3:
             close(found.coefficients[s], torch.from_numpy(beta), 1e-6)
     close(found.error, (y - found.y_hat).square().sum(1))
 
@@ -73,7 +74,7 @@ def test_no_other_coefficients_are_better(drawn, seed, size):
 @given(problems())
 def test_the_ridge_objective_is_at_its_minimum(drawn):
     table, index, y, e = drawn
-    found, (y_hat, beta, _) = project(table, index, y, e), solved(table, index, y, e)
+    found, (y_hat, beta, _) = project(table, index, y, importance=e), solved(table, index, y, e)
     close(found.y_hat, y_hat)
     close(found.coefficients, beta)
     gradient = (found.y_hat - y)[:, None] @ table[index].mT + (found.coefficients * e**-2)[:, None]
@@ -96,7 +97,9 @@ def test_gradients_are_those_of_autograd_through_the_solve(through, ridge, maske
     gradients = []
     for function in (project, solved):
         leaves = [part.clone().requires_grad_() for part in ((table, y, e) if ridge else (table, y))]
-        y_hat, _, error = function(leaves[0], index, leaves[1], *(leaves[2:] or [None]), valid)
+        y_hat, _, error = function(
+            leaves[0], index, leaves[1], importance=leaves[2] if ridge else None, valid=valid
+        )
         gradients.append(torch.autograd.grad(OUTPUTS[through](y_hat, error), leaves))
     for ours, plain in zip(*gradients, strict=True):
         close(ours, plain)
@@ -106,17 +109,17 @@ def test_gradients_are_those_of_autograd_through_the_solve(through, ridge, maske
 def test_each_gradient_alone_is_that_of_all():
     table, index, y, e = problem()
     together = [part.clone().requires_grad_() for part in (table, y, e)]
-    project(together[0], index, *together[1:]).y_hat.sin().sum().backward()
+    project(together[0], index, together[1], importance=together[2]).y_hat.sin().sum().backward()
     for i in range(3):
         leaves = [part.clone().requires_grad_(i == j) for j, part in enumerate((table, y, e))]
-        project(leaves[0], index, *leaves[1:]).y_hat.sin().sum().backward()
+        project(leaves[0], index, leaves[1], importance=leaves[2]).y_hat.sin().sum().backward()
         close(leaves[i].grad, together[i].grad)
 
 
 def test_the_sign_of_an_importance_does_not_matter():
     table, index, y, e = problem()
     leaves = [(sign * e).requires_grad_() for sign in (1, -1)]
-    found = [project(table, index, y, leaf) for leaf in leaves]
+    found = [project(table, index, y, importance=leaf) for leaf in leaves]
     close(found[0].y_hat, found[1].y_hat)
     (found[0].error + found[1].error).sum().backward()
     close(leaves[0].grad, -leaves[1].grad)
@@ -136,7 +139,7 @@ def test_gradcheck():
     table, index, y, e = problem()
     leaves = [part.requires_grad_() for part in (table, y, e)]
     assert torch.autograd.gradcheck(lambda t, y: project(t, index, y)[::2], leaves[:2])
-    assert torch.autograd.gradcheck(lambda t, y, e: project(t, index, y, e)[::2], leaves)
+    assert torch.autograd.gradcheck(lambda t, y, e: project(t, index, y, importance=e)[::2], leaves)
     assert torch.autograd.gradcheck(lambda t, w: decode(t, index, w), (leaves[0], leaves[2]))
 
 
@@ -161,12 +164,17 @@ def test_fixed_coefficients_give_the_whole_gradient_of_the_error():
 def test_ridge_goes_from_leaving_out_to_exact():
     table, index, y, e = problem()
     exact = project(table, index, y)
-    far = [(project(table, index, y, size * e).y_hat - exact.y_hat).norm() for size in (10, 100, 1e4)]
+    far = [
+        (project(table, index, y, importance=size * e).y_hat - exact.y_hat).norm() for size in (10, 100, 1e4)
+    ]
     assert far[0] > 50 * far[1] > 0 and far[2] < 1e-6  # the distance falls as lambda does, e^-2
     e = e.clone()
     e[:, 1] = 0
     e.requires_grad_()
-    found, less = project(table, index, y, e), project(table, index[:, ::2], y, e[:, ::2])
+    found, less = (
+        project(table, index, y, importance=e),
+        project(table, index[:, ::2], y, importance=e[:, ::2]),
+    )
     close(found.y_hat, less.y_hat)
     assert (found.coefficients[:, 1] == 0).all()
     found.error.sum().backward()
@@ -174,7 +182,7 @@ def test_ridge_goes_from_leaving_out_to_exact():
     valid = torch.ones_like(index, dtype=torch.bool)
     valid[:, 1] = False
     close(project(table, index, y, valid=valid).y_hat, project(table, index[:, ::2], y).y_hat)
-    assert not project(table, index, y, torch.zeros_like(e)).y_hat.any()
+    assert not project(table, index, y, importance=torch.zeros_like(e)).y_hat.any()
 
 
 def test_ridge_with_a_penalty_is_the_garrote_on_orthonormal_columns():
@@ -185,14 +193,14 @@ def test_ridge_with_a_penalty_is_the_garrote_on_orthonormal_columns():
 
     def objective(e):
         e = torch.from_numpy(e)[None].requires_grad_()
-        loss = (project(Q, index, y @ Q, e).error + alpha * (e**2 / (1 + e**2)).sum()).sum()
+        loss = (project(Q, index, y @ Q, importance=e).error + alpha * (e**2 / (1 + e**2)).sum()).sum()
         loss.backward()
         return loss.item(), e.grad[0].numpy()
 
     e = torch.from_numpy(minimize(objective, np.ones(8), jac=True, method="L-BFGS-B", tol=1e-14).x)
     expected = (1 - alpha / (2 * y**2)).clamp_min(0)
     assert (expected == 0).sum() == 3
-    found = project(Q, index, y @ Q, e[None]).coefficients / y
+    found = project(Q, index, y @ Q, importance=e[None]).coefficients / y
     close(found, expected, 1e-3)
 
 
@@ -211,19 +219,8 @@ def test_effective_dimension_is_the_trace_of_the_smoother():
     close(effective_dimension(orthonormal, torch.arange(6).expand(20, 6), e), bound)
 
 
-def test_sums_over_supports_and_their_transposes():
-    table, index, y, w = problem(batch=9)
-    index[0, 1] = index[0, 0]  # a row twice in a support counts twice
-    code = torch.zeros(9, 12, dtype=torch.float64).scatter_add(1, index, w)
-    close(decode(table, index, w), code @ table)
-    close(scatter(index, w, y, 12), code.mT @ y)
-    close(dots(table, index, y), (y @ table.mT).gather(1, index))
-    close(projection._scatter_pair(index, torch.stack([w, -w**2]), torch.stack([y, y.cos()]), 12),
-          scatter(index, w, y, 12) - scatter(index, w**2, y.cos(), 12))  # fmt: skip
-
-
 def test_pieces_do_not_matter(monkeypatch):
     table, index, y, e = problem(batch=11)
-    whole = project(table, index, y, e)
-    monkeypatch.setattr(projection, "_PIECE", 4 * 3 * 7)
-    close(project(table, index, y, e).y_hat, whole.y_hat)
+    whole = project(table, index, y, importance=e)
+    monkeypatch.setattr(rows, "PIECE", 4 * 3 * 7)
+    close(project(table, index, y, importance=e).y_hat, whole.y_hat)

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from helpers.plain import close, problem
-from lib.dictionaries import projection
-from lib.dictionaries.projection import project
+from lib.dictionaries.projection import cholesky, project
 
 
 @pytest.mark.parametrize("ridge", [False, True], ids=["exact", "ridge"])
@@ -14,7 +13,7 @@ def test_single_precision_is_close_to_double(ridge):
     found = {}
     for dtype in (torch.float64, torch.float32):
         leaf = table.detach().clone().to(dtype).requires_grad_()
-        out = project(leaf, index, y.to(dtype), e.to(dtype) if ridge else None)
+        out = project(leaf, index, y.to(dtype), importance=e.to(dtype) if ridge else None)
         out.error.sum().backward()
         found[dtype] = [out.y_hat, out.coefficients, out.error, leaf.grad]
     for double, single in zip(*found.values(), strict=True):
@@ -26,7 +25,7 @@ def test_single_precision_is_close_to_double(ridge):
 def test_a_table_in_half_precision_is_projected_on_in_single(ridge):
     table, index, y, e = problem(batch=50, d=32, k=8, n=64)
     half, y, e = table.bfloat16().requires_grad_(), y.float(), e.float() if ridge else None
-    found, wanted = project(half, index, y, e), project(half.detach().float(), index, y, e)
+    found, wanted = (project(t, index, y, importance=e) for t in (half, half.detach().float()))
     assert found.y_hat.dtype == found.coefficients.dtype == torch.float32
     torch.testing.assert_close(found.y_hat, wanted.y_hat, atol=0.03, rtol=0.03)
     found.error.sum().backward()
@@ -51,7 +50,7 @@ def test_zeros_have_coefficients_of_zero():
     y[0], table[index[1, 0]] = 0, 0
     for importance in (None, e):
         leaf = table.clone().requires_grad_()
-        found = project(leaf, index, y, importance)
+        found = project(leaf, index, y, importance=importance)
         assert (found.coefficients[0] == 0).all() and (found.y_hat[0] == 0).all()
         assert found.coefficients[1, 0] == 0
         found.error.sum().backward()
@@ -82,7 +81,7 @@ def test_what_is_not_finite_is_refused(place, value):
     table, index, y = broken(place, value)
     for importance in (None, torch.ones(index.shape, dtype=y.dtype)):
         with pytest.raises(ValueError, match="not finite"):
-            project(table, index, y, importance)
+            project(table, index, y, importance=importance)
 
 
 @pytest.mark.parametrize(
@@ -93,13 +92,14 @@ def test_what_is_not_finite_is_refused(place, value):
         (lambda t, i, y, e: (t, i, y[None]), "must be \\(batch, d\\) and \\(rows, d\\)"),
         (lambda t, i, y, e: (t, i[:-1], y), "index is \\(4, 3\\)"),
         (lambda t, i, y, e: (t, i[0], y), "index is \\(3,\\)"),
-        (lambda t, i, y, e: (t, i, y, e[:, 1:]), "importance is \\(5, 2\\)"),
-        (lambda t, i, y, e: (t, i, y, None, e[1:] > 0), "valid is \\(4, 3\\)"),
+        (lambda t, i, y, e: (t, i, y, {"importance": e[:, 1:]}), "importance is \\(5, 2\\)"),
+        (lambda t, i, y, e: (t, i, y, {"valid": e[1:] > 0}), "valid is \\(4, 3\\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(change, said):
     with pytest.raises(ValueError, match=said) as error:
-        project(*change(*problem()))
+        table, index, y, *options = change(*problem())
+        project(table, index, y, **(options[0] if options else {}))
     assert "\n" not in str(error.value)
 
 
@@ -109,5 +109,5 @@ def test_a_gram_matrix_that_rounding_makes_indefinite_gets_more_ridge():
     gram[:, 2, 2] = 4.0
     ridge = torch.full((2, 3), 1e-6)
     wanted = gram + torch.diag_embed(ridge * torch.tensor([100.0, 1.0])[:, None])  # twice ten times; none
-    factor = projection._cholesky(gram.clone(), ridge)
+    factor = cholesky(gram.clone(), ridge)
     torch.testing.assert_close(factor @ factor.mT, wanted, atol=2e-7, rtol=0)

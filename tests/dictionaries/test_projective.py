@@ -5,8 +5,10 @@ import torch
 
 from helpers.plain import assert_same_gradients, dense_scores, gradients, samples, small, variance
 from lib.dictionaries import coding
-from lib.dictionaries.base import TopK
 from lib.dictionaries.projective import QUOTAS, Hybrid, Projecting, Projective, Ridge, shrinkage
+from lib.dictionaries.sae import TopK
+
+SIZES = {"d_in": 6, "d_sae": 15, "k": 3}
 
 
 def solved(model, index, y, e=None, valid=None):
@@ -28,7 +30,7 @@ def test_the_tied_projection_is_its_equation(support):
         index = dense_scores(model, x).topk(3, dim=-1).indices
         assert (dense_scores(model, x).gather(-1, index) < 0).any(), "scores only rank"
     else:
-        index = coding.omp(model.decoder.detach(), y.detach(), 3)
+        index = coding.omp(model.decoder.detach(), y.detach(), k=3)
     y_hat = solved(model, index, y)
     torch.testing.assert_close(model(x), y_hat + model.centre[:, None])
     loss, wanted = model.loss(x), (y - y_hat).square().sum((1, 2)) / variance(x)
@@ -62,7 +64,7 @@ def test_an_untied_encoder_gets_no_gradient_from_an_exact_projection():
     )
     assert encoder is None and bias is None and decoder.any()
     with pytest.raises(ValueError, match="gives an encoder no gradient"):
-        Projective(6, 15, 3, tied=False)
+        Projective(**SIZES, tied=False)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -164,7 +166,7 @@ def test_the_hybrid_s_encoder_learns_from_top_k_and_its_decoder_from_the_project
     ours, (top, project) = gradients(model.loss(x), model), hybrid_parts(model, x, 0.0)
     for name, source in (("encoder", top), ("bias", top), ("decoder", project)):
         torch.testing.assert_close(ours[name], gradients(source, model)[name], rtol=1e-8, atol=1e-10)
-    twin = TopK(6, 15, 3, replicas=2).double()
+    twin = TopK(**SIZES, replicas=2).double()
     twin.load_state_dict(model.state_dict())
     torch.testing.assert_close(ours["encoder"], gradients(twin.loss(x), twin)["encoder"])
     penalised, (_, project) = small(Hybrid, penalty=0.2), hybrid_parts(small(Hybrid, penalty=0.2), x, 0.2)
@@ -177,21 +179,21 @@ def test_the_hybrid_decodes_by_projection():
     code = model.select(model.prepare(x)[0])
     y_hat = solved(model, code.index, x - model.centre[:, None], valid=code.valid)
     torch.testing.assert_close(model(x), y_hat + model.centre[:, None])
-    top = TopK(6, 15, 3, replicas=2).double()
+    top = TopK(**SIZES, replicas=2).double()
     top.load_state_dict(model.state_dict())
     assert ((x - model(x)).square().sum(-1) <= (x - top(x)).square().sum(-1) + 1e-9).all()
 
 
 def test_a_transcoder_projects_the_target():
-    model, a, y = small(Ridge, d_in=4), samples(d=4), samples(seed=5)
+    model, a, y = small(Ridge, d_in=4, d_out=6), samples(d=4), samples(seed=5)
     e, index = (a @ model.encoder.mT + model.bias[:, None]).topk(3, dim=-1)
     wanted = solved(model, index, y - model.centre[:, None], e.relu(), e > 0) + model.centre[:, None]
     torch.testing.assert_close(model(a, y), wanted)
     for kind in (Ridge, Hybrid):
         with pytest.raises(ValueError, match="a transcoder needs a target"):
-            small(kind, d_in=4)(a)
-    with pytest.raises(ValueError, match=r"a transcoder .* choose tied=False"):
-        Projective(6, 15, 3, d_in=4)
+            small(kind, d_in=4, d_out=6)(a)
+    with pytest.raises(ValueError, match=r"a transcoder .* choose Ridge or Hybrid"):
+        Projective(**SIZES, d_out=4)
 
 
 @pytest.mark.parametrize(
@@ -221,10 +223,16 @@ def test_shrinkage_is_that_of_one_column():
 @pytest.mark.parametrize("kind", [Projecting, Projective, Ridge, Hybrid])
 def test_a_projection_on_as_many_columns_as_dimensions_is_refused(kind):
     for k in (6, 7):
-        with pytest.raises(ValueError, match=f"k is {k}, but d is 6"):
-            kind(6, 15, k)
+        with pytest.raises(ValueError, match=f"k is {k}, but the target's width is 6"):
+            kind(**SIZES | {"k": k})
     with pytest.raises(ValueError, match="more than the 3 latents"):
-        kind(6, 3, 4)
+        kind(d_in=6, d_sae=3, k=4)
+
+
+def test_of_a_transcoder_the_target_s_width_bounds_k():
+    assert Ridge(d_in=3, d_out=9, d_sae=15, k=5).k == 5
+    with pytest.raises(ValueError, match="the target's width is 4"):
+        Ridge(d_in=9, d_out=4, d_sae=15, k=4)
 
 
 @pytest.mark.parametrize(
@@ -235,13 +243,13 @@ def test_a_projection_on_as_many_columns_as_dimensions_is_refused(kind):
         (Ridge, {"strength": float("nan")}, "strength is nan"),
         (Ridge, {"strength": "1e-3"}, "strength is '1e-3'"),
         (Projective, {"support": "nearest"}, "support is 'nearest'; allowed: 'scores' or 'omp'"),
-        (Ridge, {"d_in": 4, "tied": True}, "choose tied=False"),
-        (Hybrid, {"d_in": 4, "tied": True}, "choose tied=False"),
+        (Ridge, {"d_out": 4, "tied": True}, "choose tied=False"),
+        (Hybrid, {"d_out": 4, "tied": True}, "choose tied=False"),
     ],
 )
 def test_options_that_can_not_be_are_refused(kind, options, said):
     with pytest.raises(ValueError, match=said) as error:
-        kind(6, 15, 3, **options)
+        kind(**SIZES, **options)
     assert "\n" not in str(error.value)
 
 

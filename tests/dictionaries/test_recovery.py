@@ -4,12 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.plain import generator
 from lib.dictionaries import recovery
 from lib.dictionaries.planted import Planted
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def hierarchy():
@@ -26,10 +23,12 @@ def test_a_perfect_dictionary_recovers_everything():
     found = recovery.recovered(data.features, data.features)
     for key, value in {"recovery": 1, "found": 1, "genuine": 1, "splitting": 0}.items():
         torch.testing.assert_close(found[key], torch.full((2,), float(value)), msg=key)
-    absorbed = recovery.absorption(on, data.features, data.features, z, data.parent)
+    absorbed = recovery.absorption(on, data.features, data.features, strengths=z, parent=data.parent)
     for key, value in {"absorption": 0, "alone": 0, "direction": 0, "children": 1}.items():
         torch.testing.assert_close(absorbed[key], torch.full((2,), float(value)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(recovery.shrinkage(z, data.features, data.features, z), torch.ones(2))
+    torch.testing.assert_close(
+        recovery.shrinkage(z, data.features, data.features, strengths=z), torch.ones(2)
+    )
 
 
 def test_an_absorbing_dictionary_is_found_out():
@@ -42,7 +41,7 @@ def test_an_absorbing_dictionary_is_found_out():
     for c in child.nonzero()[:, 0].tolist():
         absorbed_parents[..., data.parent[c]] |= on[..., c]
     used = on & ~absorbed_parents
-    result = recovery.absorption(used, D, data.features, z, data.parent)
+    result = recovery.absorption(used, D, data.features, strengths=z, parent=data.parent)
     torch.testing.assert_close(result["absorption"], torch.ones(2))
     torch.testing.assert_close(result["alone"], torch.zeros(2))
     torch.testing.assert_close(result["direction"], torch.full((2,), 0.5**0.5))
@@ -51,7 +50,9 @@ def test_an_absorbing_dictionary_is_found_out():
     g = torch.randperm(20, generator=generator())
     more = F.normalize(torch.randn(2, 4, 16, generator=generator()), dim=-1)
     wide = torch.cat([used, torch.zeros(2, 2000, 4, dtype=torch.bool)], -1)[..., g]
-    again = recovery.absorption(wide, torch.cat([D, more], 1)[:, g], data.features, z, data.parent)
+    again = recovery.absorption(
+        wide, torch.cat([D, more], 1)[:, g], data.features, strengths=z, parent=data.parent
+    )
     for key in result:
         torch.testing.assert_close(again[key], result[key])
 
@@ -61,7 +62,7 @@ def test_absorption_is_a_share_and_of_each_replica():
     on = z > 0
     c = 4  # child of parent 0
     on[0, ::2, 0] = False  # in half of the samples of one replica the parent's latent is missing
-    result = recovery.absorption(on, data.features, data.features, z, data.parent)
+    result = recovery.absorption(on, data.features, data.features, strengths=z, parent=data.parent)
     both = [(z[0, :, i] > 0) for i in (c, 5)]
     missing = sum((~on[0, b, 0]).float().mean() for b in both) / 8
     torch.testing.assert_close(result["absorption"], torch.tensor([missing, 0.0]))
@@ -76,15 +77,17 @@ def test_a_child_without_a_latent_of_its_own_does_not_count():
     D[:, 4] = 0.5 * D[:, 4] + 0.75**0.5 * torch.linalg.svd(D[:, 4:5]).Vh[:, -1]  # cosine .5
     D[:, 5] = D[:, 0]  # another one is the parent's
     on[..., 0] = False
-    result = recovery.absorption(on, D, data.features, z, data.parent)
+    result = recovery.absorption(on, D, data.features, strengths=z, parent=data.parent)
     torch.testing.assert_close(result["children"], torch.full((2,), 6 / 8))
     assert (result["absorption"] == 0).all(), "the parent that is missing has no eligible child"
     D = data.features.clone()
     D[:, 0] = D[:, 15]  # both children have one, the parent has not
-    result = recovery.absorption(on, D, data.features, z, data.parent)
+    result = recovery.absorption(on, D, data.features, strengths=z, parent=data.parent)
     torch.testing.assert_close(result["children"], torch.full((2,), 6 / 8))
     assert (result["absorption"] == 0).all()
-    nothing = recovery.absorption(on, torch.zeros_like(D) + 1e-3, data.features, z, data.parent)
+    nothing = recovery.absorption(
+        on, torch.zeros_like(D) + 1e-3, data.features, strengths=z, parent=data.parent
+    )
     assert nothing["absorption"].isnan().all() and (nothing["children"] == 0).all()
 
 
@@ -132,7 +135,7 @@ def test_stability_is_of_another_start():
 def test_halved_codes_shrink_by_half():
     data, z = hierarchy()
     truth, order = data.features, torch.randperm(16, generator=generator())
-    slope = recovery.shrinkage(0.5 * z[..., order], truth[:, order], truth, z)
+    slope = recovery.shrinkage(0.5 * z[..., order], truth[:, order], truth, strengths=z)
     torch.testing.assert_close(slope, torch.full((2,), 0.5))
     # Where either is 0 it is no shrinkage; latents that are nobody's do not count.
     codes = 0.5 * z
@@ -142,18 +145,5 @@ def test_halved_codes_shrink_by_half():
     D = truth.clone()
     D[:, 7] = F.normalize(truth[:, 7] + truth[:, 8], dim=-1)
     codes[..., 8] = 0.5 * z[..., 8]
-    torch.testing.assert_close(recovery.shrinkage(codes, D, truth, z), torch.full((2,), 0.5))
-    assert recovery.shrinkage(z, torch.roll(truth, 1, -1), truth, z).isnan().all()
-
-
-def test_supports_as_masks_and_codes_as_dense_ones():
-    index = torch.tensor([[[0, 2], [1, 1], [2, 0]]])
-    valid = torch.tensor([[[True, True], [True, False], [False, False]]])
-    wanted = torch.tensor([[[1, 0, 1], [0, 1, 0], [0, 0, 0]]], dtype=torch.bool)
-    assert torch.equal(recovery.selected(index, valid, 3), wanted)
-    assert torch.equal(recovery.selected(index, ~valid, 3).sum(-1), torch.tensor([[0, 1, 2]]))
-    every = torch.ones_like(valid)
-    assert recovery.selected(index, every, 3).sum() == 5
-    values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [0.0, 4.0]]])
-    dense = torch.tensor([[[1.0, 0, -2.0], [0, 3.5, 0], [4.0, 0, 0]]])
-    torch.testing.assert_close(recovery.dense(index, values, 3), dense)
+    torch.testing.assert_close(recovery.shrinkage(codes, D, truth, strengths=z), torch.full((2,), 0.5))
+    assert recovery.shrinkage(z, torch.roll(truth, 1, -1), truth, strengths=z).isnan().all()

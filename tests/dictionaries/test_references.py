@@ -3,16 +3,13 @@
 import numpy as np
 import torch
 
+from helpers.plain import generator
 from lib.dictionaries import references
 from lib.dictionaries.references import DenseTopK, NaiveProjection
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def test_dense_top_k_sums_the_k_strongest_rows():
-    model = DenseTopK(6, 15, 4, generator=generator()).double()
+    model = DenseTopK(d_in=6, d_sae=15, k=4, generator=generator()).double()
     x = torch.randn(9, 6, generator=generator(1), dtype=torch.double)
     with torch.no_grad():
         model.bias.normal_(generator=generator(2))
@@ -26,7 +23,7 @@ def test_dense_top_k_sums_the_k_strongest_rows():
 
 
 def test_naive_projection_is_least_squares_on_its_support():
-    model = NaiveProjection(8, 20, 3, epsilon=0.0, generator=generator()).double()
+    model = NaiveProjection(d_in=8, d_sae=20, k=3, epsilon=0.0, generator=generator()).double()
     y = torch.randn(9, 8, generator=generator(1), dtype=torch.double)
     F = model.decoder.detach().numpy()
     for target, y_hat in zip(y.numpy(), model(y).detach().numpy(), strict=True):
@@ -36,7 +33,7 @@ def test_naive_projection_is_least_squares_on_its_support():
 
 def test_a_step_lowers_the_error_and_keeps_rows_at_norm_1():
     for kind in (DenseTopK, NaiveProjection):
-        model = kind(8, 20, 3, generator=generator())
+        model = kind(d_in=8, d_sae=20, k=3, generator=generator())
         x = torch.randn(64, 8, generator=generator(1))
         before = (model(x) - x).square().mean().item()
         take = references.step(model, x)

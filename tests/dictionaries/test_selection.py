@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from lib.dictionaries.selection import flatten, top_k, top_scores
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from helpers.plain import generator
+from lib.dictionaries.selection import dense, flatten, mask, top_k, top_scores
 
 
 def in_order(values, index):
@@ -53,14 +50,14 @@ def problem(replicas=2, batch=5, n=9, d=6):
     return [torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_() for shape in shapes]
 
 
-def dense(a, encoder, bias, k):
+def dense_scores(a, encoder, bias, k):
     return (a @ encoder.mT + bias[:, None]).topk(k, dim=-1)
 
 
 @pytest.mark.parametrize(("n", "k"), [(9, 3), (128, 2)])
 def test_gradients_are_those_of_the_dense_product(n, k):
     leaves = problem(batch=20, n=n)
-    ours, plain = in_order(*top_scores(*leaves, k)), dense(*leaves, k)
+    ours, plain = in_order(*top_scores(*leaves, k=k)), dense_scores(*leaves, k)
     torch.testing.assert_close(ours[0], plain[0])
     assert torch.equal(ours[1], plain[1])
     weight = torch.randn(ours[0].shape, generator=generator(1), dtype=torch.float64)
@@ -70,23 +67,23 @@ def test_gradients_are_those_of_the_dense_product(n, k):
 
 
 def test_gradcheck():
-    assert torch.autograd.gradcheck(lambda *leaves: top_scores(*leaves, 3)[0], problem())
+    assert torch.autograd.gradcheck(lambda *leaves: top_scores(*leaves, k=3)[0], problem())
 
 
 def test_a_frozen_input_or_encoder_needs_no_gradient():
     a, encoder, bias = problem()
-    top_scores(a.detach(), encoder.detach(), bias, 3)[0].sum().backward()
+    top_scores(a.detach(), encoder.detach(), bias, k=3)[0].sum().backward()
     assert bias.grad.sum() == 2 * 5 * 3 and encoder.grad is None
 
 
 def test_replicas_are_independent():
     a, encoder, bias = problem()
-    top_scores(a, encoder, bias, 3)[0][1].sum().backward()
+    top_scores(a, encoder, bias, k=3)[0][1].sum().backward()
     for leaf in (a, encoder, bias):
         assert not leaf.grad[0].any() and leaf.grad[1].any()
     for r in range(2):
-        alone = top_scores(*(leaf[r : r + 1] for leaf in (a, encoder, bias)), 3)
-        together = top_scores(a, encoder, bias, 3)
+        alone = top_scores(*(leaf[r : r + 1] for leaf in (a, encoder, bias)), k=3)
+        together = top_scores(a, encoder, bias, k=3)
         assert torch.equal(alone[1][0], together[1][r])
 
 
@@ -96,3 +93,16 @@ def test_flat_indices_point_into_the_stacked_dictionaries():
     rows = dictionaries.flatten(0, 1)[flatten(index, 7)].view(3, 4, 2, 2)
     for r in range(3):
         assert torch.equal(rows[r], dictionaries[r][index[r]])
+
+
+def test_supports_as_masks_and_codes_as_dense_ones():
+    index = torch.tensor([[[0, 2], [1, 1], [2, 0]]])
+    valid = torch.tensor([[[True, True], [True, False], [False, False]]])
+    wanted = torch.tensor([[[1, 0, 1], [0, 1, 0], [0, 0, 0]]], dtype=torch.bool)
+    assert torch.equal(mask(index, valid, n=3), wanted)
+    assert torch.equal(mask(index, ~valid, n=3).sum(-1), torch.tensor([[0, 1, 2]]))
+    every = torch.ones_like(valid)
+    assert mask(index, every, n=3).sum() == 5
+    values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [0.0, 4.0]]])
+    wanted = torch.tensor([[[1.0, 0, -2.0], [0, 3.5, 0], [4.0, 0, 0]]])
+    torch.testing.assert_close(dense(index, values, n=3), wanted)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.plain import generator
 from lib.dictionaries import storage
-from lib.dictionaries.base import L1, BatchTopK, TopK
 from lib.dictionaries.projective import Hybrid, Projective, Ridge
+from lib.dictionaries.sae import L1, BatchTopK, TopK
 from lib.dictionaries.storage import KINDS, StorageError
 from lib.studies.speed import peers
 
@@ -17,18 +18,14 @@ OPTIONS = {
     "BatchTopK": {},
     "L1": dict(penalty=0.02),
     "Projective": dict(support="omp"),
-    "Ridge": dict(quota="budget", strength=2.5, d_in=9),
+    "Ridge": dict(quota="budget", strength=2.5, d_in=9, d_out=8),
     "Hybrid": dict(penalty=0.01),
 }
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def trained(kind, **options):
     """A dictionary whose every parameter and buffer is its own."""
-    model = kind(8, 20, 3, replicas=2, generator=generator(), **options)
+    model = kind(**{"d_in": 8} | options, d_sae=20, k=3, replicas=2, generator=generator())
     g = generator(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -125,13 +122,14 @@ def rewritten(tmp_path, change, tensors=lambda t: t):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda h: h | {"format": 2}, "has format 2"),
+        (lambda h: h | {"format": 3}, "has format 3"),
         (lambda h: h | {"class": "Hopfield"}, "holds a 'Hopfield'"),
-        (lambda h: h | {"config": h["config"] | {"n": 21}}, "not those of its configuration"),
+        (lambda h: h | {"config": h["config"] | {"d_sae": 21}}, "not those of its configuration"),
         (lambda h: h | {"config": h["config"] | {"k": 99}}, "more than the 20 latents"),
         (lambda h: h | {"config": h["config"] | {"temperature": 1}}, "not those of its configuration"),
         (lambda h: [h], "header"),
-        (lambda h: {"format": 1}, "header"),
+        (lambda h: {"format": 2}, "header"),
+        (lambda h: h | {"format": 1}, "its header can't be read: it has no 'd'"),
     ],
 )
 def test_a_header_that_does_not_fit_is_a_clear_error(change, said, tmp_path):
@@ -174,7 +172,7 @@ def test_only_dictionaries_of_the_library_are_saved(tmp_path):
         (lambda: trained(Projective), "can't hold a Projective"),
         (lambda: trained(Hybrid), "can't hold a Hybrid"),
         (lambda: trained(BatchTopK), "can't hold a BatchTopK"),
-        (lambda: trained(TopK, d_in=9), "transcoder"),
+        (lambda: trained(TopK, d_in=9, d_out=8), "transcoder"),
     ],
 )
 def test_what_saelens_can_not_hold_is_not_exported(model, said, tmp_path):
@@ -202,7 +200,9 @@ def test_the_exported_tensors_compute_the_same(model, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not peers.available(), reason="no environment of the peers; `make benchmark` makes one")
+@pytest.mark.skipif(
+    not peers.PYTHON.exists(), reason="no environment of the peers; `make benchmark` makes one"
+)
 def test_saelens_reconstructs_the_same(tmp_path):
     """Loaded by SAELens itself, in its own environment."""
     with peers.Peers() as pipe:

@@ -7,11 +7,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lib.dictionaries.base import L1, BatchTopK, TopK
+from helpers.plain import generator
 from lib.dictionaries.planted import Planted
 from lib.dictionaries.projective import Hybrid, Projective, Ridge
-from lib.dictionaries.training import Step, fit, scale
+from lib.dictionaries.sae import L1, BatchTopK, TopK
+from lib.dictionaries.training import Step, fit
 
+SIZES = {"d_in": 6, "d_sae": 16, "k": 3}
 KINDS = {
     "top-k": (TopK, {"dead_after": 100}),
     "batch": (BatchTopK, {}),
@@ -22,13 +24,9 @@ KINDS = {
 }
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def models(names=KINDS, replicas=2, seed=0):
     return {
-        name: KINDS[name][0](6, 16, 3, replicas=replicas, generator=generator(seed), **KINDS[name][1])
+        name: KINDS[name][0](**SIZES, replicas=replicas, generator=generator(seed), **KINDS[name][1])
         for name in names
     }
 
@@ -144,7 +142,7 @@ def test_pairs_train_a_transcoder():
             a = torch.randn(50, 4, generator=g)
             yield a, torch.cat([a, a.abs()], -1)[:, :6]
 
-    model = TopK(6, 30, 4, d_in=4, generator=generator())
+    model = TopK(d_in=4, d_out=6, d_sae=30, k=4, generator=generator())
     out = fit({"m": model}, pairs(), steps=300, lr=1e-2).fvu["m"]
     assert out[-1] < 0.4 < out[0]
 
@@ -276,7 +274,7 @@ def test_a_damaged_or_foreign_checkpoint_is_one_clear_error(spoil, tmp_path):
         (lambda: models(["top-k"]), {}),
         (lambda: models(["top-k", "hybrid"]), {}),
         (lambda: models(["top-k", "ridge"], replicas=3), {}),
-        (lambda: models(["top-k"]) | {"ridge": Ridge(6, 16, 3, replicas=2, tied=True, strength=0.1)}, {}),
+        (lambda: models(["top-k"]) | {"ridge": Ridge(**SIZES, replicas=2, tied=True, strength=0.1)}, {}),
         (lambda: models(["top-k", "ridge"]), {"steps": 22}),
     ],
 )
@@ -302,17 +300,6 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         fit(models(["top-k", "ridge"]), stream(), checkpoint=path, **SETTINGS)
     assert path.read_bytes() == content
-
-
-def test_scale_standardises():
-    x = torch.randn(3, 200, 6, generator=generator()) * torch.tensor([1.0, 5, 1, 1, 1, 1]) + 3
-    mean, rms = scale(x)
-    assert mean.shape == (3, 1, 6) and rms.shape == (3, 1, 1)
-    y = (x - mean) / rms
-    torch.testing.assert_close(y.mean(1), torch.zeros(3, 6), atol=1e-5, rtol=0)
-    torch.testing.assert_close(y.square().mean((1, 2)), torch.ones(3))
-    assert y.square().mean((0, 1))[1] > 3, "one scale for all coordinates"
-    assert scale(x[0])[0].shape == (1, 6)
 
 
 def test_planted_streams_are_in_their_unit():

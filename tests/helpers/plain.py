@@ -48,7 +48,7 @@ def spread(model, seed=1):
 
 
 def small(kind, replicas=2, **options):
-    return spread(kind(6, 15, 3, replicas=replicas, generator=generator(), **options))
+    return spread(kind(**{"d_in": 6} | options, d_sae=15, k=3, replicas=replicas, generator=generator()))
 
 
 def samples(replicas=2, batch=40, d=6, seed=2):
