@@ -5,7 +5,7 @@ BIN     = .venv/bin
 READY   = .venv/.installed
 PEERS   = .venv-peers/.installed
 
-.PHONY: reports test lab format benchmark
+.PHONY: reports test status lab format benchmark
 
 reports: $(READY)  ## run a batch (BATCH=quick) and print where to read it
 	@$(BIN)/python -m lib.pipeline.batch check --batch $(BATCH)
@@ -17,6 +17,9 @@ test: $(READY)  ## everything CI runs
 	$(BIN)/ruff check .
 	$(BIN)/pytest --nbval-lax tests notebooks
 
+status: $(READY)  ## which reports are current, and which file made the others stale
+	@$(BIN)/python -m lib.pipeline.status
+
 lab: $(READY)  ## JupyterLab, with the pairs of notebooks/ in step
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
@@ -24,10 +27,10 @@ format: $(READY)  ## ruff, on the library, the tests and the notebooks
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(READY) $(PEERS)  ## the speed figures, with the peers, measured anew here
+benchmark: $(READY) $(PEERS)  ## the speed figures, with the peers, measured on this machine
 	@$(BIN)/python -m lib.pipeline.batch check --batch benchmark
 	@$(BIN)/snakemake --cores all --forceall --config batch=benchmark
-	@$(BIN)/python -m lib.studies.speed.measures reports/benchmark/speed.ipynb
+	@$(BIN)/python -m lib.studies.speed reports/benchmark/speed.ipynb
 	@echo "Read $(CURDIR)/reports/benchmark/index.html"
 
 $(READY): pyproject.toml constraints.txt

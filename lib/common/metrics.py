@@ -55,18 +55,18 @@ def standardise(
     return tuple((x - mean) / rms for x in (train, *others))
 
 
-def live(E: Float[Tensor, "*batch n d"], tolerance: float = 1e-6) -> Tensor:
+def live(E: Float[Tensor, "*batch n d"], *, tolerance: float = 1e-6) -> Tensor:
     """Units whose activation is above `tolerance` for at least one sample; bool `(..., d)`."""
     return (E.abs() > tolerance).any(-2)
 
 
-def l0(E: Float[Tensor, "*batch n d"], tolerance: float = 1e-6) -> Float[Tensor, "*batch"]:
-    """Mean number of active units a sample."""
+def l0(E: Float[Tensor, "*batch n d"], *, tolerance: float = 1e-6) -> Float[Tensor, "*batch"]:
+    """Mean number of active units per sample, those above `tolerance`."""
     return (E.abs() > tolerance).float().sum(-1).mean(-1)
 
 
 def hoyer(E: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
-    """Hoyer sparseness (sqrt d - |e|_1/|e|_2)/(sqrt d - 1), a sample, over live units; mean over samples.
+    """Hoyer sparseness (sqrt d - |e|_1/|e|_2)/(sqrt d - 1) per sample, over live units; mean over samples.
 
     1: one active unit; 0: all live units equally active. Samples without activity are left out, and a
     model with fewer than two live units has 0. Hoyer 2004, section 3.1.
@@ -79,7 +79,7 @@ def hoyer(E: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
 
 
 def gini(E: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch"]:
-    """Gini index of |activations| a sample, over live units; mean over samples (Hurley & Rickard 2009).
+    """Gini index of |activations| per sample, over live units; mean over samples (Hurley & Rickard 2009).
 
     0: all equal; (d - 1)/d: one active unit of d.
     """
@@ -98,7 +98,7 @@ def _mean_over_active(value: Tensor, activity: Tensor) -> Tensor:
     return torch.where(active, value, 0.0).sum(-1) / active.sum(-1).clamp_min(1)
 
 
-def copies(E: Float[Tensor, "*batch n d"], above: float = 0.95) -> Float[Tensor, "*batch"]:
+def copies(E: Float[Tensor, "*batch n d"], *, above: float = 0.95) -> Float[Tensor, "*batch"]:
     """Share of live units that have a copy: another live unit whose correlation with it is > `above`."""
     centred = E - E.mean(-2, keepdim=True)
     norm = centred.norm(dim=-2)
@@ -115,8 +115,8 @@ def perplexity(p: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
     return torch.exp(-(p * p.clamp_min(1e-30).log()).sum(-1))
 
 
-def used_clusters(assignment: Tensor, k: int, share: float = 1e-3) -> Tensor:
-    """Number of clusters that hold more than `share` of the samples; int `(...)` from int `(..., n)`."""
+def used_clusters(assignment: Tensor, k: int, *, share: float = 1e-3) -> Tensor:
+    """Number of clusters, of k, that hold more than `share` of the samples; int `(...)` from int `(..., n)`."""
     sizes = torch.zeros(*assignment.shape[:-1], k)
     sizes.scatter_add_(-1, assignment, torch.ones(assignment.shape))
     return (sizes > share * assignment.shape[-1]).sum(-1)

@@ -11,8 +11,8 @@ T = TypeVar("T")
 TERMINAL = "SUPERPOSITION_TERMINAL"
 
 
-def progress(iterable: Iterable[T], desc: str, total: int | None = None) -> Iterator[T]:
-    """`iterable`, with a bar in JupyterLab or the terminal, and silent otherwise."""
+def progress(iterable: Iterable[T], desc: str, *, total: int | None = None) -> Iterator[T]:
+    """`iterable`, with a bar in JupyterLab or the terminal, and silent otherwise; `total`: how many, where len fails."""
     if os.environ.get("JPY_SESSION_NAME"):  # set by Jupyter's server for the kernels of its notebooks
         from tqdm.notebook import tqdm
 
@@ -32,7 +32,7 @@ def progress(iterable: Iterable[T], desc: str, total: int | None = None) -> Iter
 
 
 def _terminal():
-    """A stream that reaches the eyes of whoever started this, and no notebook; None where there is none."""
+    """A stream that reaches whoever started this, and no notebook; None where there is none."""
     if "ipykernel" not in sys.modules:
         return sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     # A kernel's stderr ends up in the notebook, even when written to by number; the terminal itself doesn't.

@@ -72,7 +72,7 @@ def fit(
     )
     pairs = [(i, j) for i in range(len(C)) for j in range(len(y))]
     step = max(1, _NUMBERS // max(len(rows), 10 * X[0].shape[1]))
-    for layer in progress(range(len(X)), "probes", len(X)):
+    for layer in progress(range(len(X)), "probes", total=len(X)):
         try:
             samples = logistic.prepared(
                 X[layer], rows, balanced.sum(0), getattr(torch, dtype.__name__), device

@@ -11,15 +11,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from lib.common.errors import UserError, one_line
 from lib.common.files import ROOT
-from lib.common.timing import added_memory
+from lib.common.timing import added_memory, cpu_seconds
 
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # The project comes last on their path: nothing of it may stand in for what the peers import.
@@ -35,23 +35,19 @@ OFFLINE = {
 }
 
 
-class PeersError(RuntimeError):
+class PeersError(UserError, RuntimeError):
     """The peers' environment is missing, or could not do what was asked; one line."""
-
-
-def available() -> bool:
-    """Whether there is an environment of the peers."""
-    return PYTHON.exists()
 
 
 class Peers:
     """A process of the peers' environment that answers requests until it is closed; a context manager.
 
-    `environment` has further variables for it (`FREED` where memory is measured). Raises PeersError where the peers
-    are not installed.
+    `environment`: further variables for the process (`lib.common.timing.FREED` where memory is measured); `python`: the
+    one of another environment. Raises PeersError where the peers are not installed.
     """
 
-    def __init__(self, environment: dict[str, str] | None = None, python: Path = PYTHON):
+    def __init__(self, environment: dict[str, str] | None = None, *, python: Path | None = None):
+        python = python or PYTHON
         if not python.exists():
             raise PeersError("the peers have no environment here (.venv-peers): `make benchmark` sets it up")
         self._said = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up
@@ -92,7 +88,7 @@ class Peers:
 # --- what runs in the peers' environment ------------------------------------------------------------------------------
 
 
-def saelens_step(d: int, n: int, k: int, batch: int, sparse: bool = False) -> Callable[[], None]:
+def saelens_step(*, d: int, n: int, k: int, batch: int, sparse: bool = False) -> Callable[[], None]:
     """SAELens' top-k training step: its trainer's own, on one fixed batch; `sparse` as its use_sparse_activations."""
     sae_lens = importlib.import_module("sae_lens")
     config = importlib.import_module("sae_lens.config")
@@ -115,7 +111,7 @@ def saelens_step(d: int, n: int, k: int, batch: int, sparse: bool = False) -> Ca
     return step
 
 
-def dictionary_learning_step(d: int, n: int, k: int, batch: int) -> Callable[[], None]:
+def dictionary_learning_step(*, d: int, n: int, k: int, batch: int) -> Callable[[], None]:
     """dictionary_learning's top-k training step: its trainer's own, on one fixed batch."""
     module = importlib.import_module("dictionary_learning.trainers.top_k")
     x = _activations(batch, d)
@@ -151,12 +147,7 @@ def _versions() -> dict:
 def _step(peer: str, steps: int = 1, **size: int) -> dict:
     """CPU seconds of each of `steps` whole training steps, after a warm-up at the first request of its kind."""
     take = _warm(_known(peer), **size)
-    seconds = []
-    for _ in range(steps):
-        before = time.process_time()
-        take()
-        seconds.append(time.process_time() - before)
-    return {"seconds": seconds}
+    return {"seconds": [cpu_seconds(take)[1] for _ in range(steps)]}
 
 
 def _memory(peer: str, small: dict, size: dict) -> dict:
@@ -202,5 +193,5 @@ def main() -> None:
         try:
             reply = answer(json.loads(line))
         except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            reply = {"error": f"{type(error).__name__}: {one_line(error, 300)}"}
         print(json.dumps(reply), file=pipe, flush=True)
