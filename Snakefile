@@ -21,9 +21,9 @@ PYTHON = shlex.quote(sys.executable)
 INDEX = f"reports/{BATCH}/index.html"
 
 # What each file must say that it was made from; and, for those that say otherwise, a mark that is newer.
-DIGESTS = {str(run.report): batch.digest(run) for run in RUNS.values()}
+DIGESTS = {str(run.report): batch.run_digest(run) for run in RUNS.values()}
 DIGESTS |= {str(run.page): batch.render_digest(DIGESTS[str(run.report)], run.title) for run in RUNS.values()}
-DIGESTS[INDEX] = batch.index_digest(BATCH, [DIGESTS[str(run.page)] for run in RUNS.values()])
+DIGESTS[INDEX] = batch.index_digest(BATCH, [DIGESTS[str(run.page)] for run in RUNS.values()], [[]] * len(RUNS))
 MARKS = {path: batch.outdated(path, digest) for path, digest in DIGESTS.items()}
 
 

@@ -21,10 +21,9 @@ from typing import Any
 import yaml
 
 from lib.common import progress
-from lib.common.errors import UserError
-from lib.common.files import ROOT
-from lib.reporting import digest as sources
-from lib.reporting import parameters
+from lib.common.errors import UserError, one_line
+from lib.common.files import ROOT, whole
+from lib.reporting import digest, parameters
 
 PARAMETERS = "parameters"  # the key in `made_from` that is no file
 RECORD = "superposition_studies"  # where an executed notebook's metadata holds what it was made from
@@ -41,8 +40,8 @@ class Run:
     batch: str
     name: str
     notebook: str
-    title: str = ""
-    parameters: dict[str, Any] = field(default_factory=dict)
+    title: str = field(default="", kw_only=True)
+    parameters: dict[str, Any] = field(default_factory=dict, kw_only=True)
 
     @property
     def report(self) -> Path:
@@ -71,14 +70,7 @@ def load(path: str | Path = "batches.yaml", batch: str = "quick") -> list[Run]:
     Raises BatchError, in one line, on the first thing that is wrong anywhere in the batch.
     """
     path = ROOT / path
-    try:
-        batches = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BatchError(f"there is no {path.name}") from None
-    except yaml.YAMLError as error:
-        raise BatchError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(batches, dict) or not batches:
-        raise BatchError(f"{path.name}: must map the name of each batch to its list of runs")
+    batches = _read(path)
     if batch not in batches:
         raise BatchError(f"no batch {batch!r} in {path.name} (there are: {', '.join(map(str, batches))})")
     if not isinstance(batches[batch], list) or not batches[batch]:
@@ -92,26 +84,47 @@ def load(path: str | Path = "batches.yaml", batch: str = "quick") -> list[Run]:
     return runs
 
 
-def digest(run: Run) -> str:
-    """Hash of all that could change what the run's notebook shows."""
-    return sources.combine(made_from(run))
+def names(path: str | Path = "batches.yaml") -> list[str]:
+    """The batches that a file names."""
+    return list(_read(ROOT / path))
 
 
 def made_from(run: Run) -> dict[str, str]:
-    """Hashes of all that could change what the run's notebook shows: of files by their path, and of its parameters."""
-    return sources.made_from(run.notebook) | {PARAMETERS: sources.combine(run.parameters)}
+    """Hashes of all that can change what the run's notebook shows: of files by their path, and of its parameters.
+
+    The title is not among them; it belongs to the page alone.
+    """
+    return digest.made_from(run.notebook) | {PARAMETERS: digest.combine(run.parameters)}
+
+
+def run_digest(run: Run) -> str:
+    """One hash over `made_from`."""
+    return digest.combine(made_from(run))
+
+
+def changes(run: Run) -> list[str]:
+    """What makes a run's report stale: files (or its parameters) that have changed, come or gone since it was made.
+
+    Empty where the report is current; where there is none, or none that says what it was made from, one line says so.
+    """
+    if not (ROOT / run.report).exists():
+        return ["there is no report"]
+    before = record(ROOT / run.report).get("made_from")
+    if not isinstance(before, dict):
+        return ["the report does not say what it was made from"]
+    return digest.changed(before, made_from(run))
 
 
 def render_digest(made_from: str, title: str = "") -> str:
-    """Hash of all that could change a page: the digest of its executed notebook, its title, and what renders it."""
-    files = sources.files(["from lib.pipeline import pages"])
-    return sources.combine([made_from, title, [path.read_text(encoding="utf-8") for path in files]])
+    """Hash of all that can change a page: the digest of its executed notebook, its title, and what renders it."""
+    files = digest.files(["from lib.pipeline import pages"], ROOT)
+    return digest.combine([made_from, title, [path.read_text(encoding="utf-8") for path in files]])
 
 
-def index_digest(batch: str, pages: list[str]) -> str:
-    """Hash of all that could change an index: the digests of its pages, "" for one that isn't there, and the ledger."""
+def index_digest(batch: str, pages: list[str], stale: list[list[str]]) -> str:
+    """Hash of all that can change an index: its pages' digests ("" for one that isn't there), `changes`, the ledger."""
     ledger = (ROOT / "claims.yaml").read_text(encoding="utf-8")
-    return render_digest(sources.combine([batch, pages, ledger]))
+    return render_digest(digest.combine([batch, pages, stale, ledger]))
 
 
 def record(report: Path) -> dict[str, Any]:
@@ -162,7 +175,6 @@ def execute(run: Run) -> None:
 
     partial, report = ROOT / run.partial, ROOT / run.report
     partial.parent.mkdir(parents=True, exist_ok=True)
-    report.parent.mkdir(parents=True, exist_ok=True)
     hashes = made_from(run)
     watched = sys.stderr.isatty()
     # A kernel of ours is not in JupyterLab, even when the batch was started from there.
@@ -183,7 +195,7 @@ def execute(run: Run) -> None:
     except (Exception, KeyboardInterrupt) as error:
         (ROOT / run.log).write_text(traceback.format_exc(), encoding="utf-8")
         raise BatchError(
-            f"run {run.name} of batch {run.batch} failed: {_one_line(error)}\n"
+            f"run {run.name} of batch {run.batch} failed: {_cause(error)}\n"
             f"  partial notebook: {run.partial}\n  log: {run.log}"
         ) from None
     notebook = nbformat.read(partial, as_version=4)
@@ -193,14 +205,27 @@ def execute(run: Run) -> None:
         "run": run.name,
         "notebook": run.notebook,
         "parameters": run.parameters,
-        "digest": sources.combine(hashes),
+        "digest": digest.combine(hashes),
         "made_from": hashes,
         "duration": round(time.time() - started, 1),
     }
-    nbformat.write(notebook, partial)
-    os.replace(partial, report)
+    with whole(report) as part:
+        nbformat.write(notebook, part)
+    partial.unlink()
     print(f"run {run.name} of batch {run.batch}: done in {time.time() - started:.0f} s", file=sys.stderr)
     (ROOT / run.log).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        batches = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BatchError(f"there is no {path.name}") from None
+    except yaml.YAMLError as error:
+        raise BatchError(f"{path.name}: not YAML: {one_line(error)}") from None
+    if not isinstance(batches, dict) or not batches:
+        raise BatchError(f"{path.name}: must map the name of each batch to its list of runs")
+    return batches
 
 
 def _run(batch: str, entry: Any) -> Run:
@@ -226,13 +251,13 @@ def _run(batch: str, entry: Any) -> Run:
         raise BatchError(f"{where}: title must be text")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise BatchError(f"{where}: parameters must map names to values")
-    return Run(batch, name, notebook, title, values)
+    return Run(batch, name, notebook, title=title, parameters=values)
 
 
 def _check_parameters(run: Run) -> None:
     """Runs the notebook's own check, as papermill would: defaults, then the run's values, then the check."""
     where = f"batch {run.batch}: run {run.name!r}"
-    cells = sources.notebook_cells(ROOT / "notebooks" / f"{run.notebook}.ipynb")
+    cells = digest.notebook_cells(ROOT / "notebooks" / f"{run.notebook}.ipynb")
     tagged = {tag: cell["source"] for cell in cells for tag in cell["metadata"].get("tags", [])}
     for tag in ("parameters", "check-parameters"):
         if tag not in tagged:
@@ -244,10 +269,11 @@ def _check_parameters(run: Run) -> None:
     except parameters.ParameterError as error:
         raise BatchError(f"{where}: {error}") from None
     except Exception as error:
-        raise BatchError(f"{where}: {run.notebook}'s own check fails: {_one_line(error)}") from None
+        raise BatchError(f"{where}: {run.notebook}'s own check fails: {_cause(error)}") from None
 
 
-def _one_line(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
+    """The first line of an error; of one in a kernel, as papermill tells it. A wrong parameter speaks for itself."""
     name = getattr(error, "ename", "") or type(error).__name__
     text = str(getattr(error, "evalue", "") or error).strip()
     first = text.splitlines()[0] if text else ""

@@ -17,7 +17,7 @@ from pygments.lexers import get_lexer_by_name
 
 from lib.common.errors import UserError
 from lib.common.files import ROOT
-from lib.reporting import display as report
+from lib.reporting import display
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
 # What only the environment of a running kernel can show, or that somebody's eyes were meant to see meanwhile.
@@ -33,7 +33,7 @@ class PageError(UserError, ValueError):
     """A notebook that can't become a page as it is; says which cell and why."""
 
 
-def formula(tex: str, display: bool = False) -> str:
+def formula(tex: str, *, block: bool = False) -> str:
     """LaTeX as MathML. Raises PageError, with the formula, on what would not be typeset right."""
     # The converter knows align*, not the environments that do the same within a formula.
     source = re.sub(r"\\(begin|end)\{(?:aligned|split|align|eqnarray)\*?\}", r"\\\1{align*}", tex.strip())
@@ -43,7 +43,7 @@ def formula(tex: str, display: bool = False) -> str:
     source = re.sub(r"\\[lr]Vert(?![a-z])", "‖", re.sub(r"\\[lr]vert(?![a-z])", "|", source))
     ET.register_namespace("", MATHML)
     try:
-        root = ET.fromstring(convert(source, display="block" if display else "inline"))
+        root = ET.fromstring(convert(source, display="block" if block else "inline"))
     except Exception as error:
         raise PageError(f"formula {tex.strip()!r}: {type(error).__name__}: {error}") from None
     for element in root.iter():
@@ -59,7 +59,7 @@ def formula(tex: str, display: bool = False) -> str:
         if element.tag.endswith("}mo") and element.text in ("∞", "∂"):
             element.tag = element.tag[:-1] + "i"
     markup = ET.tostring(root, encoding="unicode")
-    return f'<div class="formula">{markup}</div>' if display else markup
+    return f'<div class="formula">{markup}</div>' if block else markup
 
 
 def typeset(markup: str) -> str:
@@ -69,7 +69,7 @@ def typeset(markup: str) -> str:
 
 def inline(text: str) -> str:
     """Inline Markdown, formulas included, as HTML."""
-    return typeset(report.inline(text))
+    return typeset(display.inline(text))
 
 
 class _Renderer(IPythonRenderer):
@@ -92,13 +92,13 @@ class _Renderer(IPythonRenderer):
         return f'<div class="scroll" tabindex="0"><table>{text}</table></div>\n'
 
     def block_math(self, body: str) -> str:
-        return formula(body, display=True)
+        return formula(body, block=True)
 
     def multiline_math(self, text: str) -> str:
-        return formula(text, display=True)
+        return formula(text, block=True)
 
     def latex_environment(self, name: str, body: str) -> str:
-        return formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
+        return formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
     def inline_math(self, body: str) -> str:
         return formula(body)
@@ -153,8 +153,8 @@ def output(out: Any, headings: list[tuple[int, str, str]], paths: tuple[str, ...
         raise PageError("the cell shows a widget, which no page can")
     for mime in ("text/html", "text/markdown", "text/plain"):
         _clean(data.get(mime, ""), paths)
-    if report.FIGURE in data:
-        about = data[report.FIGURE]
+    if display.FIGURE in data:
+        about = data[display.FIGURE]
         caption = f"<figcaption>{inline(about['caption'])}</figcaption>"
         shown = re.sub(r"<figcaption>.*?</figcaption>", lambda _: caption, data["text/html"], flags=re.S)
     elif "text/html" in data:
@@ -170,9 +170,9 @@ def output(out: Any, headings: list[tuple[int, str, str]], paths: tuple[str, ...
     elif "text/markdown" in data:
         shown = markdown(data["text/markdown"], headings)
     elif "text/latex" in data:
-        shown = formula(data["text/latex"].strip().strip("$"), display=True)
+        shown = formula(data["text/latex"].strip().strip("$"), block=True)
     elif any(mime.startswith("image/") for mime in data):
-        raise PageError("the cell shows an image without alt text: use report.figure")
+        raise PageError("the cell shows an image without alt text: use display.figure")
     else:
         shown = f'<pre class="scroll" tabindex="0">{html.escape(data.get("text/plain", ""))}</pre>'
     check_loaded(shown)

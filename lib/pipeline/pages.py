@@ -1,8 +1,7 @@
-"""Pages made from executed notebooks: one for each run, a batch's index, the README's table of verdicts.
+"""Pages made from executed notebooks: one for each run, and a batch's index.
 
 python -m lib.pipeline.pages render --batch full --run mnist_superposition
 python -m lib.pipeline.pages index --batch full
-python -m lib.pipeline.pages readme
 """
 
 import argparse
@@ -23,7 +22,6 @@ from lib.pipeline import batch, markup
 from lib.reporting import claims, display
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-MARKERS = ("<!-- verdicts:begin -->", "<!-- verdicts:end -->")
 
 
 @dataclass
@@ -54,9 +52,9 @@ def read(path: Path) -> Study:
             _read_cell(study, cell, paths)
         except markup.PageError as error:
             raise markup.PageError(f"{path.name}, cell {number}: {error}") from None
-    for name, what in (("claims", "a claims table"), ("provenance", "a provenance table")):
+    for name in ("claims", "provenance"):
         if not getattr(study, name):
-            raise markup.PageError(f"{path.name}: shows no {what[2:]}: a report needs {what}")
+            raise markup.PageError(f"{path.name}: shows no {name} table: a report needs a {name} table")
     return study
 
 
@@ -79,12 +77,12 @@ def render(executed: Path, page: Path, run: batch.Run) -> None:
 
 def index(name: str, runs: list[batch.Run], output: Path) -> None:
     """Renders a batch's index: its studies, missing ones said to be so, and the whole ledger of claims."""
-    cards, evidence, digests = [], {}, []
+    cards, evidence, digests, stale = [], {}, [], []
     for run in runs:
         digests.append(batch.page_digest(ROOT / run.page))
-        current = batch.record(ROOT / run.report).get("digest") == batch.digest(run)
+        stale.append(batch.changes(run))
         study = read(ROOT / run.report) if digests[-1] and (ROOT / run.report).exists() else None
-        cards.append({"run": run, "study": study, "current": current})
+        cards.append({"run": run, "study": study, "stale": stale[-1]})
         for verdict in study.verdicts if study else []:
             evidence.setdefault(verdict["claim"], (verdict, run))
     grouped: dict[str, list] = {}
@@ -99,37 +97,14 @@ def index(name: str, runs: list[batch.Run], output: Path) -> None:
             batch=name,
             cards=cards,
             ledger=[(sources[key], rows) for key, rows in grouped.items()],
-            digest=batch.index_digest(name, digests),
+            digest=batch.index_digest(name, digests, stale),
         ),
     )
 
 
-def readme(path: Path, reports: Path) -> None:
-    """Rewrites the table between the markers of the README from the executed notebooks in `reports`."""
-    before, rest = path.read_text(encoding="utf-8").split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    write_text(path, f"{before}{MARKERS[0]}\n{verdict_table(reports)}\n{MARKERS[1]}{after}")
-
-
-def verdict_table(reports: Path) -> str:
-    """The verdicts of the executed notebooks in a folder, as Markdown for the README."""
-    lines = []
-    for path in sorted(reports.glob("*.ipynb")):
-        study = read(path)
-        where = path.relative_to(reports.parent.parent).with_suffix(".html").as_posix()
-        lines += ["", f"**[{study.title}]({where})**: {counts(study.verdicts)}", ""]
-        lines += ["| Claim | Verdict | Estimate [95% interval] |", "|---|---|---|"]
-        for verdict in study.verdicts:
-            statement = " ".join(verdict["statement"].split()).replace("|", "\\|")
-            chip = f"{display.SYMBOLS[verdict['status']]} {verdict['status']}"
-            lines.append(f"| {statement} | {chip} | {_estimate(verdict)} |")
-    return "\n".join(lines).strip() or "No study has been rendered in full yet."
-
-
 def counts(verdicts: list[dict[str, Any]]) -> str:
     """`2 supported, 1 contradicted`."""
-    found = Counter(verdict["status"] for verdict in verdicts)
-    return ", ".join(f"{found[status]} {status}" for status in claims.STATUSES if found[status])
+    return claims.counts(Counter(verdict["status"] for verdict in verdicts))
 
 
 def _read_cell(study: Study, cell, paths: tuple[str, ...]) -> None:
@@ -206,14 +181,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lib.pipeline.pages", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("command", choices=("render", "index", "readme"))
+    parser.add_argument("command", choices=("render", "index"))
     parser.add_argument("--batch", default="quick")
     parser.add_argument("--run", help="the run to render")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.command == "readme":
-            readme(ROOT / "README.md", ROOT / "reports" / "full")
-            return
         runs = {run.name: run for run in batch.load(batch=chosen.batch)}
         if chosen.command == "index":
             index(chosen.batch, list(runs.values()), ROOT / "reports" / chosen.batch / "index.html")

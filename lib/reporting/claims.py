@@ -5,14 +5,14 @@ the range that the whole 95% interval must lie in for the claim to be supported.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lib.common.errors import UserError
+from lib.common.errors import UserError, one_line
 from lib.common.files import ROOT
 
 STATUSES = ("supported", "contradicted", "inconclusive", "not tested")
@@ -76,7 +76,7 @@ class Verdict:
     claim: str
     status: str
     n: int
-    mean: float
+    mean: float | None
     low: float | None = None
     high: float | None = None
     bound: float | None = None
@@ -95,11 +95,6 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Verdict":
-        """The verdict that `to_dict` wrote; keys that are not a verdict's are left alone."""
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 
 def estimate(mean: float | None, low: float | None, high: float | None) -> str:
@@ -124,7 +119,7 @@ def load(path: str | Path | None = None) -> dict[str, Claim]:
     except FileNotFoundError:
         raise ClaimError(f"there is no ledger {path.name}") from None
     except yaml.YAMLError as error:
-        raise ClaimError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+        raise ClaimError(f"{path.name}: not YAML: {one_line(error)}") from None
     _keys(path.name, raw, {"sources", "claims"})
     sources = {}
     for key, entry in (raw["sources"] or {}).items():
@@ -139,9 +134,7 @@ def load(path: str | Path | None = None) -> dict[str, Claim]:
     return claims
 
 
-def judge(
-    claim: Claim, values: Sequence[float], control: Sequence[float] | None = None, note: str = ""
-) -> Verdict:
+def judge(claim: Claim, values: Collection, *, control: Collection | None = None, note: str = "") -> Verdict:
     """The verdict on a claim from one number per unit of replication, `values` of shape `(n,)`.
 
     *supported* where the whole Student t interval lies within the rule's bounds, *contradicted* where it
@@ -194,12 +187,14 @@ def judge_all(
         raise ClaimError(f"claims of {study} without evidence: {', '.join(missing)}")
     if both := sorted(set(evidence) & set(not_tested)):
         raise ClaimError(f"claims with evidence that count as not tested: {', '.join(both)}")
-    return {
-        name: judge(claim, *evidence[name])
-        if name in evidence
-        else Verdict(name, "not tested", n=0, mean=None, note=not_tested[name])
-        for name, claim in ours.items()
-    }
+    verdicts = {}
+    for name, claim in ours.items():
+        if name in evidence:
+            values, control, *note = evidence[name]
+            verdicts[name] = judge(claim, values, control=control, note="".join(note))
+        else:
+            verdicts[name] = Verdict(name, "not tested", n=0, mean=None, note=not_tested[name])
+    return verdicts
 
 
 def tally(
@@ -218,7 +213,7 @@ def counts(statuses: Mapping[str, int]) -> str:
     return ", ".join(f"{statuses[status]} {status}" for status in STATUSES if statuses.get(status))
 
 
-def _units(claim: Claim, values: Sequence[float], what: str):
+def _units(claim: Claim, values: Collection, what: str):
     import numpy as np
 
     x = np.asarray(values, dtype=float)

@@ -4,8 +4,8 @@ That is the notebook's cells; the modules of lib that they reach, directly or th
 way; the package data (tables, weights) that lie beside those modules; and the study's claims. A report records the
 hashes, so that whoever looks later can tell which file has changed. Titles, outputs and times of files do not count.
 
-What can't be read counts as everything: a cell or module that is no Python, a shell line, a magic that runs a file or an
-import by a computed name makes the whole of lib count.
+What can't be read counts as everything: a cell or module that is no Python, a shell line, a magic that runs a file, or
+an import by a computed name makes the whole of lib count.
 """
 
 import ast
@@ -52,8 +52,10 @@ def digest(notebook: str, root: Path | None = None) -> str:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The keys whose values differ, or that only one of the two has."""
-    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    """The keys whose values differ, then those that are new, then those that are gone, each said to be so."""
+    differ = sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
+    new, gone = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+    return [*differ, *(f"{key} (new)" for key in new), *(f"{key} (gone)" for key in gone)]
 
 
 def combine(parts: object) -> str:
@@ -92,13 +94,9 @@ def modules(code: Iterable[str], root: Path | None = None) -> list[Path]:
 
 def _data(folder: Path) -> list[Path]:
     """What lies in a package beside its modules, and in folders of it that hold no modules."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name != "__pycache__" and not any(path.rglob("*.py")):
-            found += [file for file in path.rglob("*") if file.is_file()]
-        elif path.is_file() and path.suffix not in (".py", ".pyc"):
-            found.append(path)
-    return found
+    inner = [path for path in folder.iterdir() if path.is_dir() and not any(path.rglob("*.py"))]
+    found = [*folder.iterdir(), *(path for place in inner for path in place.rglob("*"))]
+    return [path for path in found if path.is_file() and path.suffix not in (".py", ".pyc")]
 
 
 def _claims(study: str, path: Path) -> list:

@@ -75,7 +75,7 @@ def style() -> None:
     )
 
 
-def figure(fig, caption: str, alt: str, cover: bool = False, width: int | None = None) -> None:
+def figure(fig, caption: str, alt: str, *, cover: bool = False, width: int | None = None) -> None:
     """Shows a matplotlib figure with its caption, and closes it; `width` in CSS pixels caps its size.
 
     The caption is inline Markdown (*em*, `code`, $math$); `alt` says in words what is seen. `cover` marks the
@@ -95,7 +95,7 @@ def figure(fig, caption: str, alt: str, cover: bool = False, width: int | None =
     _show(markup, caption, FIGURE, {"alt": alt, "caption": caption, "cover": cover})
 
 
-def table(frame, caption: str, digits: int = 3) -> None:
+def table(frame, caption: str, *, digits: int = 3) -> None:
     """Shows a pandas table with `digits` significant digits; a wide one scrolls in a box of its own."""
     if not caption.strip():
         raise ValueError("a table needs a caption")
@@ -109,7 +109,7 @@ def table(frame, caption: str, digits: int = 3) -> None:
     _show(f'<div class="scroll" style="overflow-x:auto">{body}</div>', plain)
 
 
-def claims(verdicts: Iterable[ledger.Verdict], answer: str, question: str, path=None) -> None:
+def claims(verdicts: Iterable[ledger.Verdict], *, answer: str, question: str, path=None) -> None:
     """Shows the study's question, its answer in a paragraph, and the verdict on each of its claims.
 
     Raises ValueError where a claim that the ledger (claims.yaml, or `path`) gives to this study has no
@@ -151,7 +151,7 @@ def clock() -> float:
     return time.time()
 
 
-def provenance(p, notebook: str, data: Mapping[str, Any], seeds: str | list, started: float) -> None:
+def provenance(p, *, notebook: str, data: Mapping[str, Any], seeds: str | list, started: float) -> None:
     """Shows what a run was made of: parameters, seeds, code, data (name, sha256, ...), versions, machine."""
     record = {
         "parameters": dict(vars(p)),

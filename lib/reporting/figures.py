@@ -1,4 +1,6 @@
-"""The kinds of figures that reports share: intervals, split heatmaps, dot plots, image grids."""
+"""The kinds of figures that reports share: intervals, dots, split heatmaps, dot plots, image grids."""
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,8 +10,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 
-def intervals(ax: Axes, groups: dict[str, np.ndarray], colours=None) -> None:
-    """A row a group: a dot for each unit of replication, and the mean with its 95% t interval beside them."""
+def intervals(ax: Axes, groups: Mapping[str, np.ndarray], colours: Mapping[str, str] | None = None) -> None:
+    """One row per group: a dot for each unit of replication, and the mean with its 95% t interval beside them."""
     cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     for i, (name, values) in enumerate(groups.items()):
         values = np.asarray(values, float)
@@ -24,13 +26,30 @@ def intervals(ax: Axes, groups: dict[str, np.ndarray], colours=None) -> None:
     ax.grid(axis="y", visible=False)
 
 
+def dots(
+    ax: Axes,
+    x: Sequence[float],
+    values: np.ndarray,
+    *,
+    colour: str,
+    label: str | None = None,
+    line: bool = False,
+) -> None:
+    """At each x a dot for each unit of replication, of `values` `(x, units)`, and a diamond for their mean.
+
+    `line` joins the means.
+    """
+    ax.plot(x, values, "o", color=colour, alpha=0.4, mec="none")
+    ax.plot(x, values.mean(1), "D-" if line else "D", ms=None if line else 5, color=colour, label=label)
+
+
 def heatmap(
-    blocks: dict[str, np.ndarray], split: np.ndarray, split_name: str, sort: str, colour_label: str
+    blocks: Mapping[str, np.ndarray], split: np.ndarray, *, split_name: str, sort: str, colour_label: str
 ) -> Figure:
     """Samples as rows, split by a labelling; units as columns, split by model.
 
     Each block `(n, d)` is divided by its largest absolute value; within a split, rows are ordered by the
-    largest unit in block `sort`.
+    largest unit in block `sort`. `split_name` and `colour_label` name the rows and the colours.
     """
     order = np.lexsort((np.abs(blocks[sort]).argmax(1), split))
     fig, axes = plt.subplots(
@@ -59,8 +78,11 @@ def heatmap(
     return fig
 
 
-def dotplot(table: pd.DataFrame, cap: float = 100) -> Figure:
-    """Enrichment of row classes in column classes: colour is the log2 odds ratio, area -log10 FDR up to `cap`."""
+def dotplot(table: pd.DataFrame, *, cap: float = 100) -> Figure:
+    """Enrichment of row classes in column classes: colour is the log2 odds ratio, area -log10 FDR up to `cap`.
+
+    `table` has the columns row, row_class, column, column_class, log2_odds and fdr.
+    """
     rows = list(dict.fromkeys(zip(table["row"], table["row_class"], strict=True)))
     columns = list(dict.fromkeys(zip(table["column"], table["column_class"], strict=True)))
     y = [rows.index(key) for key in zip(table["row"], table["row_class"], strict=True)]
@@ -95,8 +117,8 @@ def dotplot(table: pd.DataFrame, cap: float = 100) -> Figure:
     return fig
 
 
-def image_grid(images: np.ndarray, row_names: list[str], column_names: list[str]) -> Figure:
-    """Pictures `(rows, columns, height, width)`, names at the left and on top; a picture of NaN is left empty."""
+def image_grid(images: np.ndarray, *, row_names: Sequence[str], column_names: Sequence[str]) -> Figure:
+    """Pictures `(rows, columns, height, width)`, names at the left and on top; one with a NaN is left empty."""
     rows, columns = images.shape[:2]
     fig, axes = plt.subplots(rows, columns, figsize=(9, 9 * rows / columns * 0.92 + 0.3), squeeze=False)
     for i in range(rows):

@@ -41,7 +41,9 @@ def integer(at_least: int | None = None, at_most: int | None = None) -> Rule:
     return _bounded("an integer", lambda v: type(v) is int, at_least, at_most, None)
 
 
-def number(at_least: float | None = None, at_most: float | None = None, above: float | None = None) -> Rule:
+def number(
+    at_least: float | None = None, at_most: float | None = None, *, above: float | None = None
+) -> Rule:
     """A finite int or float; `above` is a lower bound that does not count as inside."""
     return _bounded(
         "a number", lambda v: type(v) in (int, float) and math.isfinite(v), at_least, at_most, above

@@ -183,3 +183,10 @@ def run(project: Path, *command: str, check: bool = True) -> subprocess.Complete
 def snakemake(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
     """Snakemake as the Makefile calls it."""
     return run(project, "snakemake", "--cores", "all", *arguments, check=check)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replaces text in a file, where it must be."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

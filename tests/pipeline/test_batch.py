@@ -10,19 +10,13 @@ import nbformat
 import pytest
 import yaml
 
-from helpers.tiny import run, snakemake
+from helpers.tiny import edit, run, snakemake
 from lib.pipeline import batch
 from lib.pipeline.batch import BatchError, Run
 
 
 def write(project, runs, name="quick"):
     (project / "batches.yaml").write_text(yaml.safe_dump({name: runs}, sort_keys=False))
-
-
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 def planned(project, *arguments) -> set[str]:

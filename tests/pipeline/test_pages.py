@@ -140,25 +140,6 @@ def test_a_page_says_what_its_notebook_was_made_from(built, tmp_path):
     assert batch.page_digest(tmp_path / "tiny.html") == batch.render_digest("of yore")
 
 
-def test_the_readme_is_filled_from_the_notebooks(built, tmp_path):
-    text = f"before\n{pages.MARKERS[0]}\nold\n{pages.MARKERS[1]}\nafter\n"
-    (tmp_path / "README.md").write_text(text)
-    pages.readme(tmp_path / "README.md", built / "reports" / "quick")
-    made = (tmp_path / "README.md").read_text()
-    assert made.startswith("before\n") and made.endswith("after\n") and "old" not in made
-    assert "](reports/quick/tiny.html)**: 1 supported, 1 contradicted" in made
-    assert "| The mean is *larger* than 1000. | ✕ contradicted | 2.5 [0.4, 4.6] |" in made
-    pages.readme(tmp_path / "README.md", built / "reports" / "quick")
-    assert (tmp_path / "README.md").read_text() == made
-
-
-@pytest.mark.skipif(not COMMITTED, reason="nothing is rendered under reports/full yet")
-def test_our_readme_is_in_step():
-    text = (ROOT / "README.md").read_text()
-    found = text.split(pages.MARKERS[0])[1].split(pages.MARKERS[1])[0].strip()
-    assert found == pages.verdict_table(ROOT / "reports" / "full"), "run: python -m lib.pipeline.pages readme"
-
-
 @pytest.mark.parametrize(("seconds", "shown"), [(3.4, "3 s"), (75, "1 min 15 s"), (3725, "1 h 2 min")])
 def test_durations(seconds, shown):
     assert pages._duration(seconds) == shown

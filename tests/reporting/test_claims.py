@@ -153,7 +153,57 @@ def test_an_untested_claim_can_not_be_judged(ledger):
 
 def test_a_verdict_survives_json(ledger):
     verdict = judge(ledger["high"], [0.8, 0.9, 0.85], control=[0.1, 0.2], note="so")
-    assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict() | {"more": 1}))) == verdict
+    assert Verdict(**json.loads(json.dumps(verdict.to_dict()))) == verdict
+
+
+def judged(path, evidence, not_tested=None):
+    return claims.judge_all("x", evidence, not_tested, path)
+
+
+def test_all_claims_of_a_study_are_judged_in_the_order_of_the_ledger(tmp_path):
+    path = write(tmp_path / "claims.yaml", LEDGER)
+    evidence = {"between": ([-3, 4, 0.5], None, "wide"), "high": ([0.8, 0.9, 0.85], [0.1, 0.2])}
+    found = judged(path, evidence)
+    assert list(found) == ["high", "between"]
+    assert [v.status for v in found.values()] == ["supported", "inconclusive"]
+    assert found["between"].note == "wide" and found["between"].control_mean is None
+    assert found["high"].control_mean == pytest.approx(0.15), "values and control are not swapped"
+    known = claims.load(path)
+    assert found["high"] == judge(known["high"], [0.8, 0.9, 0.85], control=[0.1, 0.2])
+
+
+def test_a_claim_that_a_run_can_not_test_says_why(tmp_path):
+    path = write(tmp_path / "claims.yaml", LEDGER)
+    found = judged(path, {"high": ([0.8, 0.9, 0.85], None)}, {"between": "no time"})
+    assert found["between"].status == "not tested" and found["between"].note == "no time"
+    assert claims.tally(found) == {"supported": 1, "contradicted": 0, "inconclusive": 0, "not tested": 1}
+    assert claims.counts(claims.tally(found)) == "1 supported, 1 not tested"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "not_tested", "said"),
+    [
+        ({"high": ([1, 2], None)}, {}, "claims of x without evidence: between"),
+        ({"high": ([1, 2], None), "later": ([1], None)}, {"between": "x"}, "no claim of x: later"),
+        ({"high": ([1, 2], None)}, {"between": "x", "nobodys": "y"}, "no claim of x: nobodys"),
+        ({"high": ([1, 2], None)}, {"high": "x", "between": "y"}, "count as not tested: high"),
+    ],
+)
+def test_evidence_must_be_that_of_the_study(tmp_path, evidence, not_tested, said):
+    path = write(tmp_path / "claims.yaml", LEDGER)
+    with pytest.raises(ClaimError, match=said):
+        judged(path, evidence, not_tested)
+
+
+def test_a_tally_may_be_of_one_source(tmp_path):
+    more = copy.deepcopy(LEDGER)
+    more["sources"]["other"] = more["sources"]["s"] | {"title": "Another"}
+    more["claims"][1]["source"] = "other"
+    path = write(tmp_path / "claims.yaml", more)
+    found = judged(path, {"high": ([0.8, 0.9, 0.85], None), "between": ([5, 6, 5.5], None)})
+    assert claims.tally(found, "other", path)["contradicted"] == 1
+    assert claims.tally(found, "other", path)["supported"] == 0
+    assert sum(claims.tally(found, path=path).values()) == 2
 
 
 def test_coverage_of_the_interval(ledger):
