@@ -42,7 +42,7 @@ _ARCHIVES = {
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
 }
-# SHA-256 of what MNIST's archives hold: the same pixels are often packed again by another gzip.
+# SHA-256 of what MNIST's archives contain: the same pixels are often packed again by another gzip.
 _CONTENTS = {
     "mnist": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -51,12 +51,13 @@ _CONTENTS = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     )
 }
-NAMES = ("digits", "mnist", "fashion-mnist")
+TITLES = {"digits": "small embedded digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+NAMES = tuple(TITLES)
 
 
 @dataclass(frozen=True)
 class Images:
-    """A labelled image data set: 28 x 28 bytes an image, ten classes.
+    """A labelled data set of images of 28 x 28 bytes in ten classes.
 
     `train_images`: uint8 `(n_train, 28, 28)`; `train_labels`: int64 `(n_train,)`; likewise `test_*`;
     `sha256`: of the training images and labels and the test images and labels, in this order.
@@ -70,12 +71,18 @@ class Images:
     sha256: str
 
     @property
+    def title(self) -> str:
+        """The name as a sentence has it."""
+        return TITLES[self.name]
+
+    @property
     def samples(self) -> str:
+        """How many images there are, in words."""
         return f"{len(self.train_labels):,} training and {len(self.test_labels):,} test images"
 
 
 def load(name: str) -> Images:
-    """The data set called `name`: "digits" is embedded; "mnist" and "fashion-mnist" are files.
+    """The data set called `name`, one of `NAMES`: "digits" is embedded; "mnist" and "fashion-mnist" are files.
 
     Files are looked for in `$DATA_DIR/<name>/`, then in the cache, then on the network, and each is
     checked against its published SHA-256. Raises `DataError` where that fails, and `ValueError` on
@@ -87,13 +94,16 @@ def load(name: str) -> Images:
         parts = [_idx(_file(name, i)) for i in range(4)]
         arrays = parts[0], parts[1].astype(np.int64), parts[2], parts[3].astype(np.int64)
     else:
-        raise ValueError(f"data set {name!r} is not known; known are {', '.join(NAMES)}")
+        raise ValueError(f"data set: got {name!r}; allowed: {', '.join(NAMES)}")
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
     return Images(name, *(torch.from_numpy(np.array(a)) for a in arrays), sha256=digest)
 
 
-def shifted(images: Tensor, by: int = 2, seed: int = 0) -> Tensor:
-    """A second view of uint8 images `(n, 28, 28)`: each moved by 1 to `by` pixels."""
+def shifted(images: Tensor, *, by: int = 2, seed: int = 0) -> Tensor:
+    """A second view of uint8 images `(n, 28, 28)`: each moved by up to `by` pixels in both directions, and never by 0.
+
+    What moves in from outside is 0, black.
+    """
     moves = [(dy, dx) for dy in range(-by, by + 1) for dx in range(-by, by + 1) if (dy, dx) != (0, 0)]
     chosen = torch.randint(len(moves), (len(images),), generator=torch.Generator().manual_seed(seed))
     padded, out = F.pad(images, (by, by, by, by)), torch.empty_like(images)
@@ -128,9 +138,9 @@ def _file(name: str, i: int) -> bytes:
     except Exception as error:  # requests, urllib3 and pooch raise unrelated types
         looked += [str(cache_dir() / name / file), _URLS[name] + file]
         raise DataError(
-            f"data set {name}: the file {file} cannot be had; looked for in {', '.join(looked)} "
+            f"data set {name}: could not find or download {file}; looked in {', '.join(looked)} "
             f"({type(error).__name__}). Put the four .gz files of {name} into a folder {name}/, set "
-            "DATA_DIR to the folder that holds it and run again, or choose dataset digits."
+            "DATA_DIR to the folder that contains it and run again, or choose the data set digits."
         ) from None
     return _checked(Path(path), name, i)
 

@@ -3,7 +3,7 @@
 The leading dimension of every parameter is the replica: replica r sees its own samples and has its own
 weights, so a loss summed over replicas gives each one the gradient it would have had alone, and an
 elementwise optimiser (Adam) the same steps. Weights start Glorot-uniform and biases at zero, as in
-Flux, in which the source's code is written.
+Flux, the library that the author of the MNIST study's source used.
 """
 
 import math
@@ -16,21 +16,16 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def _glorot(generator: Generator | None, shape: tuple, fan_in: int, fan_out: int) -> nn.Parameter:
-    bound = math.sqrt(6 / (fan_in + fan_out))
-    return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
-
-
 class Linear(nn.Module):
-    """Affine maps, one a replica: `(replicas, n, d_in)` to `(replicas, n, d_out)`.
+    """Affine maps, one per replica: `(replicas, n, d_in)` to `(replicas, n, d_out)`.
 
     The result is a transposed view: in memory samples are contiguous, so that the elementwise work on a
     few features of many samples runs along long rows.
     """
 
-    def __init__(self, replicas: int, d_in: int, d_out: int, generator: Generator | None = None):
+    def __init__(self, replicas: int, *, d_in: int, d_out: int, generator: Generator | None = None):
         super().__init__()
-        self.weight = _glorot(generator, (replicas, d_out, d_in), d_in, d_out)
+        self.weight = _glorot((replicas, d_out, d_in), generator, fan_in=d_in, fan_out=d_out)
         self.bias = nn.Parameter(torch.zeros(replicas, d_out, 1))
 
     def forward(self, x: Float[Tensor, "replicas n d_in"]) -> Float[Tensor, "replicas n d_out"]:
@@ -38,19 +33,28 @@ class Linear(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """Valid convolutions, one a replica, on `(replicas, channels, height, width, n)`.
+    """Valid convolutions, one per replica, from and to `(replicas, channels, height, width, n)`.
 
-    Samples come last: patches are then copied in long runs and the convolution is one `bmm`, which on
-    a CPU is five times as fast as a grouped convolution with so few channels.
+    `d_in` and `d_out` are channels, `kernel` the side of the square kernel. Samples come last: patches are
+    then copied in long runs and the convolution is one `bmm`, which on a CPU is five times as fast as a
+    grouped convolution with so few channels.
     """
 
     def __init__(
-        self, replicas: int, d_in: int, d_out: int, kernel: int, stride=1, generator: Generator | None = None
+        self,
+        replicas: int,
+        *,
+        d_in: int,
+        d_out: int,
+        kernel: int,
+        stride: int = 1,
+        generator: Generator | None = None,
     ):
         super().__init__()
         area = kernel * kernel
         self.kernel, self.stride = kernel, stride
-        self.weight = _glorot(generator, (replicas, d_out, d_in * area), d_in * area, d_out * area)
+        shape = (replicas, d_out, d_in * area)
+        self.weight = _glorot(shape, generator, fan_in=d_in * area, fan_out=d_out * area)
         self.bias = nn.Parameter(torch.zeros(replicas, d_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,19 +85,27 @@ class _Patches(torch.autograd.Function):
 
 
 class ConvTranspose2d(nn.Module):
-    """Transposed convolutions, one a replica, on `(replicas, channels, height, width, n)`.
+    """Transposed convolutions, one per replica, from and to `(replicas, channels, height, width, n)`.
 
-    Here one grouped convolution is the fastest: overlapping patches are added up inside it.
+    Arguments as for `Conv2d`. Here one grouped convolution is the fastest: overlapping patches are added
+    up inside it.
     """
 
     def __init__(
-        self, replicas: int, d_in: int, d_out: int, kernel: int, stride=1, generator: Generator | None = None
+        self,
+        replicas: int,
+        *,
+        d_in: int,
+        d_out: int,
+        kernel: int,
+        stride: int = 1,
+        generator: Generator | None = None,
     ):
         super().__init__()
         area = kernel * kernel
         self.replicas, self.stride = replicas, stride
         shape = (replicas * d_in, d_out, kernel, kernel)
-        self.weight = _glorot(generator, shape, d_in * area, d_out * area)
+        self.weight = _glorot(shape, generator, fan_in=d_in * area, fan_out=d_out * area)
         self.bias = nn.Parameter(torch.zeros(replicas * d_out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,6 +115,15 @@ class ConvTranspose2d(nn.Module):
 
 
 def mlp(replicas: int, *widths: int, generator: Generator | None = None) -> nn.Sequential:
-    """A chain of `Linear` with ReLU between (not after) the layers, of the given widths."""
-    layers = [Linear(replicas, a, b, generator) for a, b in pairwise(widths)]
-    return nn.Sequential(*[m for layer in layers for m in (layer, nn.ReLU())][:-1])
+    """A chain of `Linear` of the given widths, input first, with ReLU between the layers and none after the last."""
+    chain = nn.Sequential()
+    for d_in, d_out in pairwise(widths):
+        if len(chain):
+            chain.append(nn.ReLU())
+        chain.append(Linear(replicas, d_in=d_in, d_out=d_out, generator=generator))
+    return chain
+
+
+def _glorot(shape: tuple, generator: Generator | None, *, fan_in: int, fan_out: int) -> nn.Parameter:
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)

@@ -1,4 +1,9 @@
-"""The one training loop: replicas as a batch, losses and checkpoints on the way."""
+"""The training loop of small networks: replicas as a batch, losses and checkpoints recorded on the way.
+
+One of three loops, whose needs differ too much for one: `lib.dictionaries.training` trains many dictionaries on
+one stream of activations (a learning rate per replica, clipping, rows back to norm 1, runs that resume), and
+`lib.neox.training` one language model (a schedule, precision of matrix products, validation, runs that resume).
+"""
 
 import copy
 from collections.abc import Iterator
@@ -34,11 +39,11 @@ def train(
     checkpoints: tuple[int, ...] = (),
     name: str = "model",
 ) -> Trained:
-    """Minimise `model.loss(*batch)`, a value a replica, by Adam over `steps` minibatches.
+    """Minimise `model.loss(*batch)`, one value per replica, by Adam over `steps` minibatches.
 
-    `reset_optimiser=True` forgets Adam's moments at every batch, as the author's code does: the step is
-    then lr g/(|g| + eps), sign descent. `checkpoints` lists the steps after which a copy of the model is
-    kept (0: before training); about 100 losses are recorded.
+    `reset_optimiser=True` forgets Adam's moments at every batch, as the code of Wiechecki (2024) does: the step
+    is then lr g/(|g| + eps), sign descent. `checkpoints` lists the steps after which a copy of the model is
+    kept (0: before training); about 100 losses are recorded. `name` stands on the progress bar.
     """
     model = model.to(device())
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
@@ -61,8 +66,11 @@ def train(
     return out
 
 
-def minibatches(n: int, replicas: int, batch: int, generator: Generator) -> Iterator[Tensor]:
-    """Endless minibatches of indices below n, `(replicas, batch)`; each replica shuffles anew each epoch."""
+def minibatches(n: int, *, replicas: int, batch: int, generator: Generator) -> Iterator[Tensor]:
+    """Endless minibatches of indices below n, `(replicas, batch)`; each replica shuffles again in each epoch.
+
+    A batch has at most n indices, and what an epoch leaves over at its end is dropped.
+    """
     batch = min(batch, n)
     while True:
         order = torch.rand(replicas, n, generator=generator).argsort(-1)

@@ -33,6 +33,20 @@ def test_fvu_does_not_depend_on_how_often_the_data_are_repeated():
     torch.testing.assert_close(metrics.fvu(x.repeat(7, 1), x_hat.repeat(7, 1)), metrics.fvu(x, x_hat))
 
 
+def test_standardising_has_one_scale_for_all_coordinates():
+    x = draw(3, 200, 6) * torch.tensor([1.0, 5, 1, 1, 1, 1]) + 3
+    mean, rms = metrics.mean_and_rms(x)
+    assert mean.shape == (3, 1, 6) and rms.shape == (3, 1, 1)
+    y, other = metrics.standardise(x, x[:, :50] + 1)
+    torch.testing.assert_close(y, (x - mean) / rms, atol=0, rtol=0)
+    torch.testing.assert_close(y.mean(1), torch.zeros(3, 6, dtype=x.dtype), atol=1e-12, rtol=0)
+    torch.testing.assert_close(y.square().mean((1, 2)), torch.ones(3, dtype=x.dtype))
+    assert y.square().mean((0, 1))[1] > 3
+    # Others keep their distances to one another and to the training samples, in the training samples' unit.
+    torch.testing.assert_close(other - y[:, :50], (1 / rms).expand(3, 50, 6))
+    assert metrics.mean_and_rms(x[0])[0].shape == (1, 6)
+
+
 def test_fvu_names_bad_input():
     with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\)"):
         metrics.fvu(torch.zeros(4, 2), torch.zeros(4, 3))

@@ -4,17 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.plain import generator
 from lib.networks import training
 from lib.networks.replicas import Conv2d, ConvTranspose2d, Linear, mlp
 from lib.studies.mnist_superposition import outer
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def test_linear():
-    layer = Linear(3, 4, 5, generator()).double()
+    layer = Linear(3, d_in=4, d_out=5, generator=generator()).double()
     x = torch.randn(3, 7, 4, generator=generator(1), dtype=torch.float64)
     for r in range(3):
         torch.testing.assert_close(layer(x)[r], F.linear(x[r], layer.weight[r], layer.bias[r, :, 0]))
@@ -22,7 +19,7 @@ def test_linear():
 
 @pytest.mark.parametrize("kernel, stride, size", [(3, 2, 7), (2, 1, 2), (3, 2, 8)])
 def test_convolution(kernel, stride, size):
-    layer = Conv2d(2, 3, 4, kernel, stride, generator()).double()
+    layer = Conv2d(2, d_in=3, d_out=4, kernel=kernel, stride=stride, generator=generator()).double()
     torch.nn.init.normal_(layer.bias, generator=generator(5))
     x = torch.randn(2, 3, size, size, 6, generator=generator(1), dtype=torch.float64)
     for r in range(2):
@@ -34,7 +31,7 @@ def test_convolution(kernel, stride, size):
 
 @pytest.mark.parametrize("kernel, stride, size", [(2, 1, 1), (4, 2, 2), (3, 2, 6), (4, 2, 13)])
 def test_transposed_convolution(kernel, stride, size):
-    layer = ConvTranspose2d(2, 3, 4, kernel, stride, generator()).double()
+    layer = ConvTranspose2d(2, d_in=3, d_out=4, kernel=kernel, stride=stride, generator=generator()).double()
     torch.nn.init.normal_(layer.bias, generator=generator(5))
     x = torch.randn(2, 3, size, size, 6, generator=generator(1), dtype=torch.float64)
     for r in range(2):

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from helpers.plain import generator
 from lib.networks import training
 
 
@@ -55,7 +56,7 @@ def test_checkpoints_are_copies_and_losses_are_records():
 
 
 def test_an_epoch_visits_every_sample_once_in_orders_that_differ():
-    batches = training.minibatches(12, 3, 4, torch.Generator().manual_seed(0))
+    batches = training.minibatches(12, replicas=3, batch=4, generator=generator())
     epoch = torch.cat([next(batches) for _ in range(3)], dim=1)
     assert epoch.shape == (3, 12)
     for order in epoch:
@@ -64,4 +65,4 @@ def test_an_epoch_visits_every_sample_once_in_orders_that_differ():
 
 
 def test_a_batch_larger_than_the_data_is_the_data():
-    assert next(training.minibatches(5, 2, 64, torch.Generator())).shape == (2, 5)
+    assert next(training.minibatches(5, replicas=2, batch=64, generator=generator())).shape == (2, 5)

@@ -32,10 +32,28 @@ def test_intervals_of_one_unit_show_the_dot_only():
     assert not ax.containers
 
 
+def test_dots_are_units_and_diamonds_their_means():
+    values = np.array([[1.0, 3.0], [2.0, 8.0], [0.0, 1.0]])  # three places, two units
+    _, ax = plt.subplots()
+    figures.dots(ax, [10, 20, 30], values, colour="C0", label="a", line=True)
+    *units, means = ax.lines
+    assert [line.get_ydata().tolist() for line in units] == values.T.tolist()
+    assert means.get_ydata().tolist() == [2, 5, 0.5] and means.get_xdata().tolist() == [10, 20, 30]
+    assert means.get_label() == "a" and means.get_linestyle() == "-"
+    figures.dots(ax, [10, 20, 30], values, colour="C0")
+    assert ax.lines[-1].get_linestyle() == "None"
+
+
 def test_heatmap_splits_rows_in_order():
     rng = np.random.default_rng(0)
     split = np.array([1, 0, 1, 0, 2])
-    fig = figures.heatmap({"a": rng.random((5, 3)), "b": rng.random((5, 6))}, split, "label", "b", "value")
+    fig = figures.heatmap(
+        {"a": rng.random((5, 3)), "b": rng.random((5, 6))},
+        split,
+        split_name="label",
+        sort="b",
+        colour_label="value",
+    )
     labels = [t.get_text() for t in fig.axes[0].get_yticklabels()]
     assert labels == ["0", "1", "2"] and fig.axes[0].get_title() == "a"
 
@@ -59,5 +77,5 @@ def test_dotplot_has_no_outlines_and_larger_dots_for_smaller_fdr():
 
 def test_empty_pictures_stay_empty():
     pictures = np.stack([np.ones((2, 4, 4)), np.full((2, 4, 4), np.nan)])
-    fig = figures.image_grid(pictures, ["a", "b"], ["1", "2"])
+    fig = figures.image_grid(pictures, row_names=["a", "b"], column_names=["1", "2"])
     assert [len(ax.images) for ax in fig.axes] == [1, 1, 0, 0]

@@ -14,31 +14,31 @@ Normalise = Literal["columns", "rows"]
 
 
 def wak(
-    graph: Float[Tensor, "*batch n n"], normalise: Normalise = "columns", eps: float | None = None
-) -> Tensor:
+    graph: Float[Tensor, "*batch n n"], *, normalise: Normalise = "columns", eps: float | None = None
+) -> Float[Tensor, "*batch n n"]:
     """Weighted affinity kernel of an adjacency matrix: diagonal set to 0, columns (or rows) to sum 1.
 
-    A column (row) whose sum is 0 stays 0. `(..., n, n)` to `(..., n, n)`. `eps`, added to the sums, is
-    the machine epsilon unless given. Wiechecki 2024, eq. 3.
+    A column (row) whose sum is 0 stays 0. `eps` is added to the sums; the machine epsilon unless given.
+    Wiechecki 2024, eq. 3.
     """
     graph = graph - torch.diag_embed(graph.diagonal(dim1=-2, dim2=-1))
     return graph / (graph.sum(-2 if _by_columns(normalise) else -1, keepdim=True) + _eps(graph, eps))
 
 
 def pwak(
-    K: Float[Tensor, "*batch k n"], normalise: Normalise = "columns", eps: float | None = None
-) -> Tensor:
-    """Partitioned weighted affinity kernel WAK(K^T K) of soft assignments K; `(..., n, n)`.
+    K: Float[Tensor, "*batch k n"], *, normalise: Normalise = "columns", eps: float | None = None
+) -> Float[Tensor, "*batch n n"]:
+    """Partitioned weighted affinity kernel WAK(K^T K) of soft assignments K, one column per sample, of sum 1.
 
-    K is `(..., k, n)`: a column a sample, summing to 1. Dense: the reference for `diffuse`, and for
-    looking at. Wiechecki 2024, eq. 4.
+    Dense: the reference for `diffuse`, and for looking at. Wiechecki 2024, eq. 4.
     """
-    return wak(K.mT @ K, normalise, eps)
+    return wak(K.mT @ K, normalise=normalise, eps=eps)
 
 
 def diffuse(
     K: Float[Tensor, "*batch k n"],
     E: Float[Tensor, "*batch n d"],
+    *,
     normalise: Normalise = "columns",
     eps: float | None = None,
 ) -> Float[Tensor, "*batch n d"]:
@@ -52,7 +52,7 @@ def diffuse(
     "columns" is the source's kernel (eq. 3-4); with "rows" the weights of each mean sum to 1. Leading
     dimensions are a batch (replicas). For a sample nearly alone in its cluster c is a difference of
     near-equal numbers: it is clamped at 0, and the relative error grows to about epsilon q/c, so use
-    float64 where batches hold fewer samples than clusters. Raises ValueError where K and E disagree on n.
+    float64 where batches have fewer samples than clusters. Raises ValueError where K and E disagree on n.
     """
     if K.shape[-1] != E.shape[-2]:
         raise ValueError(
@@ -65,7 +65,7 @@ def diffuse(
 
 
 class _Diffuse(torch.autograd.Function):
-    """`diffuse` with a gradient of its own: few passes over arrays of n d numbers, none of them kept but E.
+    """`diffuse` with a gradient of its own: few passes over arrays of n d numbers, of which only E is kept.
 
     The weight w = 1/(c + eps) is put on K, which has fewer rows than E: with S = K w and M = S E, the
     result is K^T M - q w E for columns; for rows K gathers and S spreads.

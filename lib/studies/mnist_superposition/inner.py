@@ -1,10 +1,10 @@
-"""Inner models: what splits the bottleneck activations into features and clusters, as replicas.
+"""Inner models, which split the bottleneck activations into features and clusters, as replicas.
 
 Source: Wiechecki 2024, section 3.3.3 and appendix B.3: the SAE, the PSAE and DeePWAK; the controls and
 the two variants that cannot see what they predict are ours.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +27,22 @@ class _Reconstructing(nn.Module):
         return (self(x, view) - x).square().mean((1, 2))
 
 
-class SAE(_Reconstructing):
+class _Autoencoder(_Reconstructing):
+    """What encodes and decodes without regard to other samples."""
+
+    def forward(self, x: Activations, view: Activations | None = None) -> Activations:
+        return self.decode(self.encode(x))
+
+
+class SAE(_Autoencoder):
     """Tied autoencoder E = ReLU(W x + b), x_hat = W^T E; weights and biases start standard normal.
 
     Sizes 3-27; the source's SAE trained for reconstruction alone, without a sparsity penalty.
     """
 
-    def __init__(self, replicas: int, d_in=3, latents=27, generator: Generator | None = None):
+    def __init__(
+        self, replicas: int, *, d_in: int = 3, latents: int = 27, generator: Generator | None = None
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(replicas, latents, d_in, generator=generator))
         self.bias = nn.Parameter(torch.randn(replicas, latents, 1, generator=generator))
@@ -44,15 +53,14 @@ class SAE(_Reconstructing):
     def decode(self, E: Float[Tensor, "replicas n latents"]) -> Activations:
         return (self.weight.mT @ E.mT).mT
 
-    def forward(self, x: Activations, view: Activations | None = None) -> Activations:
-        return self.decode(self.encode(x))
 
-
-class DenseAutoencoder(SAE):
+class DenseAutoencoder(_Autoencoder):
     """DeePWAK without diffusion: encoder 3-9-27 (ReLU), decoder 27-9-3 (ReLU between, linear out)."""
 
-    def __init__(self, replicas: int, d_in=3, latents=27, generator: Generator | None = None):
-        nn.Module.__init__(self)
+    def __init__(
+        self, replicas: int, *, d_in: int = 3, latents: int = 27, generator: Generator | None = None
+    ):
+        super().__init__()
         self.encoder = mlp(replicas, d_in, 9, latents, generator=generator)
         self.decoder = mlp(replicas, latents, 9, d_in, generator=generator)
 
@@ -68,7 +76,7 @@ class Diffusing(_Reconstructing):
 
         K = softmax(partitioner(seen)),   E_hat = PWAK(K) E,   x_hat = decode(E_hat)
 
-    around an `SAE` this is the PSAE, around a `DenseAutoencoder` DeePWAK (Wiechecki 2024, eq. 4-5). The
+    Around an `SAE` this is the PSAE, around a `DenseAutoencoder` DeePWAK (Wiechecki 2024, eq. 4-5). The
     partitioner is 3-6-k. `sees` says what it reads for sample i:
 
     - "itself": x_i, as in the source. The prediction of x_i then depends on x_i, through K_i.
@@ -79,10 +87,11 @@ class Diffusing(_Reconstructing):
 
     def __init__(
         self,
-        autoencoder: SAE,
+        autoencoder: SAE | DenseAutoencoder,
+        *,
         replicas: int,
-        d_in=3,
-        clusters=12,
+        d_in: int = 3,
+        clusters: int = 12,
         sees: Sees = "itself",
         normalise: Normalise = "columns",
         generator: Generator | None = None,
@@ -106,11 +115,12 @@ class Diffusing(_Reconstructing):
         E = self.encode(x)
         if self.sees == "complement":
             K = self._assign_complements(x)
-            E_hat = diffuse(_harden(K) if hard else K, E[:, None], self.normalise)
+            E_hat = diffuse(_harden(K) if hard else K, E[:, None], normalise=self.normalise)
             x_hat = self.autoencoder.decode(E_hat.flatten(1, 2)).unflatten(1, E_hat.shape[1:3])
             return x_hat.diagonal(dim1=1, dim2=3)  # coordinate c from the assignments that do not see c
         K = self.assign(x, view)
-        return self.autoencoder.decode(diffuse(_harden(K) if hard else K, E, self.normalise))
+        E_hat = diffuse(_harden(K) if hard else K, E, normalise=self.normalise)
+        return self.autoencoder.decode(E_hat)
 
     def _seen(self, x: Activations, view: Activations | None) -> Activations:
         if self.sees == "view" and view is None:
@@ -133,7 +143,15 @@ class Codebook(_Reconstructing):
     assignment K.
     """
 
-    def __init__(self, replicas: int, d_in=3, latents=27, clusters=12, generator: Generator | None = None):
+    def __init__(
+        self,
+        replicas: int,
+        *,
+        d_in: int = 3,
+        latents: int = 27,
+        clusters: int = 12,
+        generator: Generator | None = None,
+    ):
         super().__init__()
         self.partitioner = mlp(replicas, d_in, 6, clusters, generator=generator)
         self.dictionary = nn.Parameter(torch.rand(replicas, clusters, latents, generator=generator))
@@ -154,29 +172,62 @@ def _harden(K: Float[Tensor, "*batch k n"]) -> Float[Tensor, "*batch k n"]:
     return F.one_hot(K.argmax(-2), K.shape[-2]).to(K.dtype).mT
 
 
-def build(name: str, replicas: int, d_in=3, latents=27, clusters=12, seed: int = 0, **kwargs) -> nn.Module:
-    """The inner model called `name`, one of `NAMES`; `kwargs` go to `Diffusing` (normalise)."""
-    g = torch.Generator().manual_seed(seed)
-    if name == "Codebook":
-        return Codebook(replicas, d_in, latents, clusters, g)
-    base = SAE if "SAE" in name else DenseAutoencoder
-    autoencoder = base(replicas, d_in, latents, g)
-    if name in ("SAE", "Autoencoder"):
-        return autoencoder
-    sees = {"PSAE": "itself", "DeePWAK": "itself", "DeePWAK-view": "view", "DeePWAK-complement": "complement"}
-    if name not in sees:
-        raise ValueError(f"inner model: got {name!r}; allowed: {', '.join(NAMES)}")
-    return Diffusing(autoencoder, replicas, d_in, clusters, sees[name], generator=g, **kwargs)
+SETTINGS = {"batch": 256, "lr": 3e-3}  # of the study; the source has batches of 512
 
 
-NAMES = ("SAE", "Autoencoder", "PSAE", "DeePWAK", "Codebook", "DeePWAK-view", "DeePWAK-complement")
+class _Variant(NamedTuple):
+    """What `Diffusing` is made of: the autoencoder, what the partitioner sees, and what of the kernel sums to 1."""
+
+    autoencoder: type[SAE] | type[DenseAutoencoder]
+    sees: Sees = "itself"
+    normalise: Normalise = "columns"
+
+
+_PLAIN = {"SAE": SAE, "Autoencoder": DenseAutoencoder, "Codebook": Codebook}
+_DIFFUSING = {
+    "PSAE": _Variant(SAE),
+    "DeePWAK": _Variant(DenseAutoencoder),
+    "DeePWAK-view": _Variant(DenseAutoencoder, sees="view"),
+    "DeePWAK-complement": _Variant(DenseAutoencoder, sees="complement"),
+    "DeePWAK, rows": _Variant(DenseAutoencoder, normalise="rows"),
+}
+NAMES = (
+    "SAE",
+    "Autoencoder",
+    "PSAE",
+    "DeePWAK",
+    "Codebook",
+    "DeePWAK-view",
+    "DeePWAK-complement",
+    "DeePWAK, rows",
+)
+
+
+def build(name: str, replicas: int, *, seed: int = 0) -> nn.Module:
+    """The untrained inner model called `name`, of the study's sizes: 3 neurons, 27 latents, 12 clusters.
+
+    Raises ValueError where `name` is none of `NAMES`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if name in _PLAIN:
+        return _PLAIN[name](replicas, generator=generator)
+    if name not in _DIFFUSING:
+        raise ValueError(f"inner model: got {name!r}; allowed: {'; '.join(NAMES)}")
+    variant = _DIFFUSING[name]
+    return Diffusing(
+        variant.autoencoder(replicas, generator=generator),
+        replicas=replicas,
+        sees=variant.sees,
+        normalise=variant.normalise,
+        generator=generator,
+    )
 
 
 def train(
     model: nn.Module,
     x: Float[Tensor, "outer n d_in"],
-    view: Float[Tensor, "outer n d_in"] | None = None,
     *,
+    view: Float[Tensor, "outer n d_in"] | None = None,
     inner: int,
     batch: int = 512,
     seed: int = 0,
@@ -184,11 +235,25 @@ def train(
 ) -> Trained:
     """Train a model of outer * inner replicas: replica r learns on the activations of outer model r // inner.
 
-    `view`, where a model needs it, is a second view of the same samples; `settings` as `training.train`.
+    `view`, where a model needs it, is a second view of the same samples; `settings` go to
+    `lib.networks.training.train`.
     """
     generator = torch.Generator().manual_seed(seed)
     outer = torch.arange(len(x)).repeat_interleave(inner)[:, None]
     parts = (x,) if view is None else (x, view)
-    chosen = training.minibatches(x.shape[1], len(x) * inner, batch, generator)
+    chosen = training.minibatches(x.shape[1], replicas=len(x) * inner, batch=batch, generator=generator)
     batches = (tuple(part[outer, index] for part in parts) for index in chosen)
     return training.train(model, batches, **settings)
+
+
+def train_all(
+    x: Float[Tensor, "outer n d_in"], view: Float[Tensor, "outer n d_in"], *, inner: int, steps: int
+) -> dict[str, Trained]:
+    """The models of `NAMES`, `inner` replicas of each per outer model, with checkpoints at five stages of training."""
+    stages = tuple(sorted({0, steps // 50, steps // 10, steps // 3, steps}))
+    settings = dict(view=view, inner=inner, steps=steps, checkpoints=stages, **SETTINGS)
+    runs = {}
+    for i, name in enumerate(NAMES):
+        model = build(name, len(x) * inner, seed=10 + i)
+        runs[name] = train(model, x, **settings, seed=20 + i, name=name)
+    return runs

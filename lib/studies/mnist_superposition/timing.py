@@ -1,4 +1,4 @@
-"""The speed of diffusion and of replicas, as ratios measured in one run; `notebooks/speed` shows them.
+"""The speed of diffusion and of replicas, as ratios measured in one run.
 
 Factorised diffusion against the dense kernel, forward and backward on one core, with peak memory; and
 a training step of 32 inner replicas against one.
@@ -7,7 +7,7 @@ a training step of 32 inner replicas against one.
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,9 @@ CLUSTERS, LATENTS = 12, 27  # the study's sizes
 
 
 def _seconds(step: Callable[[], None], at_least: float = 0.3) -> float:
-    """Least wall time of `step` among enough calls to last `at_least` seconds.
+    """Least wall time of `step`, in seconds, among calls that together last `at_least` seconds.
 
-    The least and not the mean: what warming up and the rest of the machine do can only add to it.
+    The least and not the mean: warming up and other processes can only add to it.
     """
     best, start = float("inf"), time.perf_counter()
     while best == float("inf") or time.perf_counter() - start < at_least:
@@ -49,7 +49,7 @@ def _step(kernel: str, n: int) -> Callable[[], None]:
     return step
 
 
-def diffusion(sizes=SIZES, repetitions: int = 3) -> pd.DataFrame:
+def diffusion(sizes: Sequence[int] = SIZES, *, repetitions: int = 3) -> pd.DataFrame:
     """Time of both kernels on one core: n, repetition, dense and factorised (seconds), ratio."""
     rows = []
     with threads(1):
@@ -63,15 +63,23 @@ def diffusion(sizes=SIZES, repetitions: int = 3) -> pd.DataFrame:
     return table.assign(ratio=table["dense"] / table["factorised"])
 
 
+def summary(times: pd.DataFrame) -> pd.DataFrame:
+    """`diffusion` as a report shows it, by n: medians over repetitions, and the least and the largest ratio."""
+    by_n = times.groupby("n")
+    table = by_n[["dense", "factorised", "ratio"]].median()
+    table["ratio, least"], table["ratio, most"] = by_n["ratio"].min(), by_n["ratio"].max()
+    return table.rename(columns={"dense": "dense, s", "factorised": "factorised, s"})
+
+
 def exponents(times: pd.DataFrame, kernel: str) -> np.ndarray:
-    """Exponent of n in the time of `kernel` between the two largest sizes, one a repetition."""
+    """Exponent of n in the time of `kernel` between the two largest sizes, one per repetition."""
     wide = times.pivot(index="repetition", columns="n", values=kernel)
     small, large = sorted(wide.columns)[-2:]
     return (np.log(wide[large] / wide[small]) / np.log(large / small)).to_numpy()
 
 
-def memory(sizes=SIZES) -> pd.DataFrame:
-    """Peak resident memory that one forward and backward pass adds, in MB, each in a process of its own."""
+def memory(sizes: Sequence[int] = SIZES) -> pd.DataFrame:
+    """Peak resident memory, in MB, that one pass adds in a process of its own: n, dense, factorised."""
     rows = []
     for n in sizes:
         peak = {}
@@ -91,7 +99,7 @@ def _added_memory(kernel: str, n: int) -> float:
         return peak_memory() - before
 
 
-def replicas(many: int = 32, batch: int = 256, repetitions: int = 3) -> pd.DataFrame:
+def replicas(*, many: int = 32, batch: int = 256, repetitions: int = 3) -> pd.DataFrame:
     """Time of a DeePWAK training step with 1 and with `many` replicas, all cores: repetition, one, many, ratio."""
     rows = []
     for repetition in range(repetitions):

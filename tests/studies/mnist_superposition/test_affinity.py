@@ -34,7 +34,7 @@ def by_hand(K, E, normalise):
 @BOTH
 def test_dense_is_the_definition(normalise):
     K, E = draw(0, n=15, d=3)
-    np.testing.assert_allclose(pwak(K, normalise) @ E, by_hand(K, E, normalise), rtol=1e-12)
+    np.testing.assert_allclose(pwak(K, normalise=normalise) @ E, by_hand(K, E, normalise), rtol=1e-12)
 
 
 def test_wak_has_no_diagonal_and_columns_that_sum_to_one():
@@ -42,7 +42,9 @@ def test_wak_has_no_diagonal_and_columns_that_sum_to_one():
     P = wak(G)
     assert P.diagonal().abs().max() == 0
     torch.testing.assert_close(P.sum(0), torch.ones(7, dtype=torch.float64), rtol=1e-12, atol=0)
-    torch.testing.assert_close(wak(G, "rows").sum(1), torch.ones(7, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        wak(G, normalise="rows").sum(1), torch.ones(7, dtype=torch.float64), rtol=1e-12, atol=0
+    )
     assert wak(torch.eye(3)).abs().max() == 0  # an isolated sample has no neighbours, not a NaN
 
 
@@ -50,7 +52,7 @@ def test_wak_has_no_diagonal_and_columns_that_sum_to_one():
 @pytest.mark.parametrize("sharp", [0.1, 1.0, 3.0])
 def test_diffuse_equals_dense(normalise, sharp):
     K, E = draw(2, sharp=sharp)
-    assert (diffuse(K, E, normalise) - pwak(K, normalise) @ E).abs().max() < 1e-12
+    assert (diffuse(K, E, normalise=normalise) - pwak(K, normalise=normalise) @ E).abs().max() < 1e-12
 
 
 @BOTH
@@ -62,8 +64,10 @@ def test_gradients_equal_dense(normalise):
         k, e = K.clone().requires_grad_(), E.clone().requires_grad_()
         return torch.autograd.grad(((kernel(k, e) - target) ** 2).sum(), (k, e))
 
-    dense = gradients(lambda k, e: pwak(k, normalise) @ e)
-    for ours, reference in zip(gradients(lambda k, e: diffuse(k, e, normalise)), dense, strict=True):
+    dense = gradients(lambda k, e: pwak(k, normalise=normalise) @ e)
+    for ours, reference in zip(
+        gradients(lambda k, e: diffuse(k, e, normalise=normalise)), dense, strict=True
+    ):
         assert (ours - reference).abs().max() < 1e-6 * max(1, reference.abs().max())
 
 
@@ -72,16 +76,18 @@ def test_gradcheck(normalise):
     K, E = draw(5, k=3, n=6, d=2)
     logits = K.log().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, e: diffuse(x.softmax(0), e, normalise), (logits, E.requires_grad_())
+        lambda x, e: diffuse(x.softmax(0), e, normalise=normalise), (logits, E.requires_grad_())
     )
 
 
 @BOTH
 def test_replicas_do_not_mix(normalise):
     K, E = draw(6, n=40, batch=(3,))
-    together = diffuse(K, E, normalise)
+    together = diffuse(K, E, normalise=normalise)
     for r in range(3):
-        torch.testing.assert_close(together[r], diffuse(K[r], E[r], normalise), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            together[r], diffuse(K[r], E[r], normalise=normalise), rtol=1e-12, atol=1e-14
+        )
 
 
 def test_leading_dimensions_broadcast_and_gradients_add_up():
@@ -96,7 +102,7 @@ def test_leading_dimensions_broadcast_and_gradients_add_up():
 def test_a_sample_alone_in_its_cluster_gets_zero_and_disturbs_nobody(normalise):
     K = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2, 2])).double().T
     E = torch.randn(6, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    out = diffuse(K, E, normalise)
+    out = diffuse(K, E, normalise=normalise)
     assert out[3].abs().max() == 0
     torch.testing.assert_close(out[4], E[5], rtol=1e-12, atol=0)
     torch.testing.assert_close(out[0], (E[1] + E[2]) / 2, rtol=1e-12, atol=0)
@@ -105,14 +111,14 @@ def test_a_sample_alone_in_its_cluster_gets_zero_and_disturbs_nobody(normalise):
 @BOTH
 def test_nearly_alone_stays_close_to_dense(normalise):
     K, E = draw(9, k=40, n=30, sharp=8.0)  # fewer samples than clusters
-    assert (diffuse(K, E, normalise) - pwak(K, normalise) @ E).abs().max() < 1e-6
+    assert (diffuse(K, E, normalise=normalise) - pwak(K, normalise=normalise) @ E).abs().max() < 1e-6
 
 
 def test_rows_are_means_so_constants_pass_and_columns_are_not():
     K, E = draw(10)
     ones = torch.ones_like(E)
-    torch.testing.assert_close(diffuse(K, ones, "rows"), ones, rtol=1e-12, atol=0)
-    assert (diffuse(K, ones, "columns") - ones).abs().max() > 1e-3
+    torch.testing.assert_close(diffuse(K, ones, normalise="rows"), ones, rtol=1e-12, atol=0)
+    assert (diffuse(K, ones, normalise="columns") - ones).abs().max() > 1e-3
 
 
 @given(st.integers(2, 30), st.integers(1, 8), st.integers(1, 5), st.integers(0, 2**31))
@@ -126,4 +132,4 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"200 samples .* 199"):
         diffuse(K, E[:-1])
     with pytest.raises(ValueError, match="'cols'; allowed: 'columns' or 'rows'"):
-        diffuse(K, E, "cols")
+        diffuse(K, E, normalise="cols")

@@ -4,17 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.networks import images as data
+from helpers.plain import generator
+from lib.networks import images
 from lib.studies.mnist_superposition import outer
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_shapes_and_sizes():
     x = torch.rand(3, 5, 28, 28, generator=generator())
-    encoder, decoder = outer.Encoder(3, generator=generator()), outer.Decoder(3, generator())
+    encoder, decoder = outer.Encoder(3, generator=generator()), outer.Decoder(3, generator=generator())
     assert encoder(x).shape == (3, 5, 3)
     assert decoder(encoder(x)).shape == x.shape
     per_replica = sum(p.numel() for p in outer.Classifier(3).parameters()) / 3
@@ -49,29 +46,31 @@ def test_as_coded_applies_relu_and_both_softmaxes():
 
 @pytest.mark.slow
 def test_training_beats_chance_and_shuffled_labels_do_not():
-    images = data.load("digits")
+    digits = images.load("digits")
 
     def accuracy(labels):
         model = outer.Classifier(2, generator=generator(2))
-        outer.train(model, images.train_images, labels, batch=128, steps=250, lr=3e-3, seed=2)
-        return (outer.apply(model, images.test_images).argmax(-1) == images.test_labels).float().mean()
+        outer.train(model, digits.train_images, labels=labels, batch=128, steps=250, lr=3e-3, seed=2)
+        return (outer.apply(model, digits.test_images).argmax(-1) == digits.test_labels).float().mean()
 
-    shuffled = images.train_labels[torch.randperm(len(images.train_labels), generator=generator(3))]
-    assert accuracy(images.train_labels) > 0.4
+    shuffled = digits.train_labels[torch.randperm(len(digits.train_labels), generator=generator(3))]
+    assert accuracy(digits.train_labels) > 0.4
     assert accuracy(shuffled) < 0.25
 
 
 def test_training_is_reproducible():
-    images = data.load("digits")
+    digits = images.load("digits")
 
     def weights():
-        model = outer.Autoencoder(1, generator(2))
-        outer.train(model, images.train_images, images.train_labels, batch=16, steps=2, lr=1e-3, seed=2)
+        model = outer.Autoencoder(1, generator=generator(2))
+        outer.train(
+            model, digits.train_images, labels=digits.train_labels, batch=16, steps=2, lr=1e-3, seed=2
+        )
         return torch.cat([p.flatten() for p in model.parameters()])
 
     torch.testing.assert_close(weights(), weights(), rtol=0, atol=0)
 
 
 def test_apply_does_not_depend_on_its_chunks():
-    model, images = outer.Encoder(2, generator=generator()), data.load("digits").test_images[:50]
-    torch.testing.assert_close(outer.apply(model, images, chunk=7), outer.apply(model, images))
+    model, pixels = outer.Encoder(2, generator=generator()), images.load("digits").test_images[:50]
+    torch.testing.assert_close(outer.apply(model, pixels, chunk=7), outer.apply(model, pixels))
