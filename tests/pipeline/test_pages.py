@@ -131,7 +131,7 @@ def test_a_warning_stops_the_page_and_leaves_the_older_one(built, tmp_path):
 
 
 def test_a_page_says_what_its_notebook_was_made_from(built, tmp_path):
-    """Not what the sources are now: a stale notebook rendered anew is still stale."""
+    """Not what the sources are now: a stale notebook rendered again is still stale."""
 
     def age(notebook):
         notebook.metadata[batch.RECORD]["digest"] = "of yore"
