@@ -1,4 +1,4 @@
-"""Activations of a language model, computed: passes of the model, a chunk of sequences at a time."""
+"""Activations of a language model, computed: passes of the model, one chunk of sequences at a time."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,28 +15,29 @@ _TOKENS = 4096  # a pass of the model, about
 
 def activations(
     model: LanguageModel,
-    tokens: Tensor,
+    ids: Tensor,
     hooks: str | Sequence[str],
-    attention_mask: Tensor | None = None,
-    chunk: int | None = None,
+    *,
+    mask: Tensor | None = None,
     select: Tensor | None = None,
+    chunk: int | None = None,
 ) -> dict[str, Tensor]:
     """Activations `(batch, length, d)` of ids `(batch, length)` by the hooks' names, on the CPU; 0 at padding.
 
     Heads are side by side (q, k, v, z have width heads x d_head). A padded batch needs its mask. `chunk` sequences
-    go through the model at once. With `select` `(batch, length)` only those tokens are kept, `(n_selected, d)`, a
-    sequence after the other. Raises ModelError on hooks and tokens that the model has not, and on NaN.
+    go through the model at once. With `select` `(batch, length)` only those tokens are kept, `(n_selected, d)`, one
+    sequence after the other. Raises ModelError on hooks and tokens that the model does not have, and on NaN.
     """
     names = canonical(model, hooks)
-    ids, mask = checked(model, tokens, attention_mask)
+    ids, mask = checked(model, ids, mask)
     if select is not None:
         kept = {name: [] for name in set(names.values())}
-        for rows, got in passes(model, ids, mask, list(kept), chunk, select.any(1)):
+        for rows, got in passes(model, ids, mask, names=list(kept), rows=select.any(1), chunk=chunk):
             for name, x in got.items():
                 kept[name].append(x[select[rows, : x.shape[1]].to(x.device)].cpu())
         return {asked: torch.cat(kept[name]) for asked, name in names.items()}
     out = {name: torch.empty(*ids.shape, model.widths[name]) for name in set(names.values())}
-    for rows, got in passes(model, ids, mask, list(out), chunk, mask.any(1)):
+    for rows, got in passes(model, ids, mask, names=list(out), rows=mask.any(1), chunk=chunk):
         for name, x in got.items():
             out[name][rows, : x.shape[1]] = x.cpu()
     for x in out.values():
@@ -44,7 +45,7 @@ def activations(
     return {asked: out[name] for asked, name in names.items()}
 
 
-def checked(model: LanguageModel, ids, mask) -> tuple[Tensor, Tensor]:
+def checked(model: LanguageModel, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Ids int64 and mask bool `(batch, length)`, on the CPU; ModelError where the model can't take them."""
     ids = torch.as_tensor(ids).cpu()
     if ids.ndim != 2 or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
@@ -58,13 +59,11 @@ def checked(model: LanguageModel, ids, mask) -> tuple[Tensor, Tensor]:
         raise ModelError(
             f"tokens are from {ids.min()} to {ids.max()}; {model.name} has tokens 0 to {model.vocabulary - 1}"
         )
-    tokenizer = model.tokenizer
     if mask is None:
+        tokenizer = model.tokenizer
         pad = tokenizer.pad_token_id
-        if (
-            pad not in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id)
-            and (ids == pad).any()
-        ):
+        only_pads = pad not in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id)
+        if only_pads and (ids == pad).any():
             raise ModelError(
                 f"the tokens hold padding ({tokenizer.pad_token}); give the mask that `tokenize` returns"
             )
@@ -76,9 +75,9 @@ def checked(model: LanguageModel, ids, mask) -> tuple[Tensor, Tensor]:
 
 
 def passes(
-    model: LanguageModel, ids: Tensor, mask: Tensor, names: list[str], chunk: int | None, rows: Tensor
+    model: LanguageModel, ids: Tensor, mask: Tensor, *, names: list[str], rows: Tensor, chunk: int | None
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Sequences that are True in `rows` `(batch,)`, a chunk at a time, and activations `(chunk, longest, d)`."""
+    """Sequences that are True in `rows` `(batch,)`, one chunk at a time, and activations `(chunk, longest, d)`."""
     if chunk is not None and chunk < 1:
         raise ModelError(f"chunk is {chunk}; it must be at least 1 sequence")
     size = chunk or max(1, _TOKENS // ids.shape[1])

@@ -1,4 +1,4 @@
-"""Activations of a language model, kept on the disk: each file whole, of its key and checked, or made again."""
+"""Activations of a language model, kept on the disk: each file is whole, and checked, or made again."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ FORMAT = 1  # of the files; part of their keys
 class Activations(Mapping[str, np.memmap]):
     """Harvested activations: hook -> read-only memory map `(n_selected, d)`.
 
-    Row k belongs to the k-th token that is True in `select` `(batch, length)`, a sequence after the other.
+    Row k belongs to the k-th token that is True in `select` `(batch, length)`, one sequence after the other.
     """
 
     def __init__(self, maps: dict[str, np.memmap], select: np.ndarray):
@@ -47,20 +47,21 @@ class Activations(Mapping[str, np.memmap]):
 def harvest(
     model: LanguageModel,
     ids: Tensor,
-    mask: Tensor | None,
     hooks: str | Sequence[str],
-    folder: str | Path | None = None,
+    *,
+    mask: Tensor | None = None,
     select: Tensor | None = None,
+    folder: str | Path | None = None,
     chunk: int | None = None,
     dtype: str | np.dtype = "float16",
 ) -> Activations:
-    """Activations at the hooks of the tokens in `select` `(batch, length)` (all of the mask), from or into a cache.
+    """Activations at the hooks of the tokens in `select` `(batch, length)`, by default all of the mask, cached.
 
     Each hook has a folder in `folder` (by default in the user's cache), named by a hash of model, revision, weights,
     hook, tokens, tokenizer, dtype and format. It appears whole or not at all and is checked against its SHA-256 before
     it is read; a damaged one is made again. What is missing is made in one pass, in memory that does not grow with the
-    number of tokens. Raises ModelError on what the model has not, on values that are not finite, and where the disk is
-    too small.
+    number of tokens. Raises ModelError on hooks and tokens that the model does not have, on values that are not finite,
+    and where the disk is too small.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float16, np.float32):
@@ -79,7 +80,7 @@ def harvest(
     for _ in range(3):
         wanted = {name: file for name, file in files.items() if not _whole(file)}
         if wanted:
-            _write(model, ids, mask, select, wanted, chunk, dtype)
+            _write(model, ids, mask, select=select, files=wanted, chunk=chunk, dtype=dtype)
         with contextlib.suppress(FileNotFoundError):  # another process was replacing a damaged one just then
             maps = {name: _map(file) for name, file in files.items()}
             return Activations({asked: maps[name] for asked, name in names.items()}, select.clone().numpy())
@@ -124,7 +125,7 @@ def _map(file: _File) -> np.memmap:
     return np.load(file.path / "activations.npy", mmap_mode="r", allow_pickle=False)
 
 
-def _write(model, ids, mask, select, files: dict[str, _File], chunk, dtype: np.dtype) -> None:
+def _write(model, ids, mask, *, select, files: dict[str, _File], chunk, dtype: np.dtype) -> None:
     n = int(select.sum())
     need = sum(n * model.widths[name] * dtype.itemsize for name in files)
     folder = next(iter(files.values())).path.parent
@@ -140,7 +141,7 @@ def _write(model, ids, mask, select, files: dict[str, _File], chunk, dtype: np.d
             for name, file in files.items()
         }
         kept = torch.float16 if dtype == np.float16 else torch.float32
-        for rows, got in passes(model, ids, mask, list(files), chunk, select.any(1)):
+        for rows, got in passes(model, ids, mask, names=list(files), rows=select.any(1), chunk=chunk):
             for name, x in got.items():
                 chosen = x[select[rows, : x.shape[1]].to(x.device)]
                 top = float(torch.stack(chosen.aminmax()).abs().max())

@@ -68,7 +68,7 @@ class Document:
 
 
 def load(name: str, split: str) -> list[Document]:
-    """The documents of a corpus, "train" or "valid", split by work.
+    """The documents of one split, "train" or "valid", of a corpus; no work is in both.
 
     "corpus": `$DATA_DIR/corpus/<split>.jsonl.gz`, checked against its SHA-256 (english, german, polish, python).
     "embedded": this Python's standard library and scikit-learn's descriptions of data sets (python, english); it
@@ -83,7 +83,7 @@ def load(name: str, split: str) -> list[Document]:
 
 
 def sha256(documents: Iterable[Document]) -> str:
-    """Of every source, work and text, in this order."""
+    """One hash over every source, work and text, in this order."""
     digest = hashlib.sha256()
     for document in documents:
         digest.update(json.dumps([document.source, document.work, document.text]).encode())

@@ -21,13 +21,13 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 class ModelError(UserError, RuntimeError):
-    """A model, hook or batch of tokens that can't be had or used; one line, in a notebook too."""
+    """A model that can't be had, or a hook or batch of tokens that it does not have or can't take."""
 
 
-def find_folder(name: str, revision: str | None, weights: bool) -> Path:
-    """The folder with the model's files; of a hub id, its snapshot in Hugging Face's cache, downloaded if need be.
+def find_folder(name: str, *, revision: str | None, weights: bool) -> Path:
+    """The folder with the model's files; for a hub id, its snapshot in Hugging Face's cache, downloaded if need be.
 
-    Raises ModelError, with the places it was looked for in.
+    Raises ModelError, which names the places where it was looked for.
     """
     data = Path(os.environ["DATA_DIR"]).expanduser() if os.environ.get("DATA_DIR") else None
     if name == RANDOM:
@@ -72,7 +72,7 @@ def find_folder(name: str, revision: str | None, weights: bool) -> Path:
 
 
 def load_config(name: str, folder: Path):
-    """The Hugging Face configuration of the model in a folder, or of Pythia-70m's shape."""
+    """The Hugging Face configuration of the model in a folder; for `RANDOM`, Pythia-70m's shape."""
     from transformers import AutoConfig, GPTNeoXConfig
 
     if name == RANDOM:
@@ -92,17 +92,17 @@ def load_tokenizer(name: str, folder: Path):
         raise ModelError(f"model {name}: the folder {folder} has no tokenizer ({', '.join(_TOKENIZERS)})")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
-        raise ModelError(f"model {name}: its tokenizer is not a fast one, which alone knows offsets")
+        raise ModelError(f"model {name}: its tokenizer is not a fast one, and only those know offsets")
     tokenizer.padding_side = tokenizer.truncation_side = "right"
-    if tokenizer.pad_token is None:  # masked, so that any token will do
+    if tokenizer.pad_token is None:  # padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
 
-def load_weights(name: str, folder: Path, config, random: int | None) -> tuple[Any, set[str]]:
-    """The Hugging Face model, and the names of those weights, of a head, that its folder has not.
+def load_weights(name: str, folder: Path, *, config, random: int | None) -> tuple[Any, set[str]]:
+    """The Hugging Face model, and the names of the weights of a head that its folder lacks.
 
-    `random`, a seed, draws them all, from torch's own generator. Raises ModelError where a folder lacks others.
+    `random`, a seed, draws all weights, from torch's own generator. Raises ModelError where a folder lacks others.
     """
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
@@ -133,7 +133,7 @@ def load_weights(name: str, folder: Path, config, random: int | None) -> tuple[A
 
 @contextlib.contextmanager
 def quiet():
-    """No progress bars, warnings and prints of the libraries: a notebook's page takes none. Errors are raised."""
+    """No progress bars, warnings and prints of the libraries, which a notebook's page would show. Errors are raised."""
     import huggingface_hub.utils as hub
     from transformers.utils import logging as transformers_logging
 

@@ -55,10 +55,10 @@ class LanguageModel:
     def widths(self) -> dict[str, int]:
         """Canonical hook name -> width of the activations `(batch, length, width)` there, in the order of a pass.
 
-        Found out by running it: many of TransformerLens' hook points never fire, or not with an activation a token.
+        Found out by running it: many of TransformerLens' hook points never fire, or not with one activation per token.
         """
         seen: dict[str, list[Tensor]] = {}
-        # Patterns (batch, heads, query, key) are told by their shape.
+        # Attention patterns (batch, heads, query, key) are told apart by their shape.
         length = 5 if self.bridge.cfg.n_heads != 5 else 7
         ids = torch.zeros(3, length, dtype=torch.long, device=self.device)
 
@@ -81,14 +81,14 @@ class LanguageModel:
 
 
 def load(
-    name: str, revision: str | None = None, random: int | None = None, device: str | None = None
+    name: str, *, revision: str | None = None, random: int | None = None, device: str | None = None
 ) -> LanguageModel:
     """The language model called `name`: in evaluation mode, float32, without gradients; on the GPU where there is one.
 
     `name` is "neox-tiny" (shipped), "pythia-70m-random" (a GPT-NeoX of Pythia-70m's shape with random weights, by
     default of seed 0, and Pythia's tokenizer), a local folder, a folder of `$DATA_DIR/models`, or a hub id (with a
     `revision`; in the cache or downloaded). A BERT body alone is wrapped as BertForMaskedLM, its missing head drawn at
-    random: `LanguageModel.head` says so. `random`, a seed, draws all weights anew as the architecture initialises them.
+    random: `LanguageModel.head` says so. `random`, a seed, draws all weights as the architecture initialises them.
     Only safetensors are read. Raises ModelError where the model can't be had or its weights are damaged.
     """
     name, device = str(name), device or str(timing.device())
@@ -96,17 +96,18 @@ def load(
         raise ModelError(f"random is {random!r}; it must be None or a seed, an integer from 0")
     if name == RANDOM:
         random = 0 if random is None else random
-    # TransformerLens and a head that is missing draw from torch's own generator, which is nobody's business.
+    # TransformerLens and a missing head draw from torch's own generator, which the caller must find as it was.
     with quiet(), torch.random.fork_rng(devices=[]):
-        folder = loading.find_folder(name, revision, weights=random is None)
+        folder = loading.find_folder(name, revision=revision, weights=random is None)
         try:
-            return _load(name, revision, random, device, folder)
+            return _load(name, folder, revision=revision, random=random, device=device)
         except ModelError:
             raise
         except Exception as error:  # safetensors, transformers and TransformerLens raise unrelated types
-            damaged = "Safetensor" in type(error).__name__
-            why = f"{'its weights are damaged or incomplete; ' * damaged}{one_line(f'{type(error).__name__}: {error}', 300)}"
-            raise ModelError(f"model {name} can't be loaded from {folder}: {why}") from None
+            reason = one_line(f"{type(error).__name__}: {error}", 300)
+            if "Safetensor" in type(error).__name__:
+                reason = f"its weights are damaged or incomplete; {reason}"
+            raise ModelError(f"model {name} can't be loaded from {folder}: {reason}") from None
 
 
 def hooks(model: LanguageModel) -> list[str]:
@@ -125,7 +126,7 @@ def residual_hook(model: LanguageModel, layer: int) -> str:
 
 
 def canonical(model: LanguageModel, hooks: str | Sequence[str]) -> dict[str, str]:
-    """Each name asked for -> its canonical name. ModelError, with names close to it, where there is none."""
+    """Each name asked for -> its canonical name. ModelError, with names that are close, where there is none."""
     asked = [hooks] if isinstance(hooks, str) else list(hooks)
     for hook in asked:
         if hook not in model.aliases:
@@ -181,14 +182,14 @@ def decoded(model: LanguageModel, ids: Tensor) -> list:
     return np.array(pieces, dtype=object)[inverse].reshape(ids.shape).tolist()
 
 
-def _load(name: str, revision: str | None, random: int | None, device: str, folder: Path) -> LanguageModel:
-    # Imported here: it takes seconds, and who reads activations from the disk does not need it.
+def _load(name: str, folder: Path, *, revision: str | None, random: int | None, device: str) -> LanguageModel:
+    # Imported here: it takes seconds, and whoever reads activations from the disk does not need it.
     from transformer_lens.model_bridge import TransformerBridge
 
     config = loading.load_config(name, folder)
     tokenizer = loading.load_tokenizer(name, folder)
-    hf, missing = loading.load_weights(name, folder, config, random)
-    # TransformerLens chooses by these names; and a body's was replaced by its language model's.
+    hf, missing = loading.load_weights(name, folder, config=config, random=random)
+    # TransformerLens chooses by this name, which for a body alone must be that of its language model.
     hf.eval().config.architectures = [type(hf).__name__]
     weights = {key: value for key, value in hf.state_dict().items() if key not in missing}
     sha256 = files.sha256(*(part for key in sorted(weights) for part in (key, weights[key].detach().numpy())))
@@ -197,7 +198,7 @@ def _load(name: str, revision: str | None, random: int | None, device: str, fold
         about.pop(key, None)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend |= {"truncation": None, "padding": None}  # `tokenize` sets its own
-    # TransformerLens loads a tokenizer anew, with a beginning-of-text token before every text, unless it has none.
+    # TransformerLens loads the tokenizer again, with a beginning-of-text token before every text, unless it has none.
     theirs = copy.deepcopy(tokenizer)
     theirs.bos_token = None
     bridge = TransformerBridge.boot_transformers(

@@ -9,19 +9,20 @@ import tokenizers
 import torch
 import transformers
 
-from lib.common.errors import DataError
+from lib.common.errors import UserError
 from lib.common.files import whole
+from lib.common.precision import PRECISIONS
 from lib.language import corpus
 from lib.language.corpus import Document
 from lib.neox import data as neox_data
 from lib.neox import evaluation as neox_evaluation
+from lib.neox import facts
 from lib.neox import model as neox
 from lib.neox import training as neox_training
-from lib.neox.model import NeoxError
 from lib.neox.ngram import KneserNey
 
 KEEP = (0, 100, 300, 1000, 3000, 10_000)  # and the last step
-SAMPLE = 6  # validation documents of a source that are read during training
+SAMPLE = 6  # validation documents per source that are read during training
 
 
 def make(
@@ -40,21 +41,21 @@ def make(
     every: int = 250,
     log=print,
 ) -> neox_training.Trained:
-    """Tokenizer, packed tokens and training in `folder`; what is there already is gone on with.
+    """Tokenizer, packed tokens and training in `folder`; goes on with what is there already.
 
     Writes tokenizer-<hash>.json, tokens.npy, training.safetensors (the checkpoint), step-<n>.safetensors at the steps
-    of `KEEP` and the last, and `neox-tiny`, the Hugging Face folder with the record of the training. A tenth of the
-    tokens, `share`, is planted. With `start`, a Hugging Face folder made here, a second stage: it goes on with that
-    one's weights and tokenizer, its last step is counted on and kept beside that one's, whose record is in "before".
+    of `KEEP` and the last, and `neox-tiny`, the Hugging Face folder with the record of the training. `share` of the
+    tokens is planted. With `start`, a Hugging Face folder made here, this is a second stage: it goes on with that
+    folder's weights and tokenizer; its steps count on from that one's, its last weights are kept beside that folder,
+    and the record holds the first stage's as "before".
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     documents, valid = corpus.load(text, "train"), corpus.load(text, "valid")
     if start is None:
         before, taken = None, 0
-        tokenizer = _tokenizer(
-            folder, neox_data.mix(documents, neox_data.planted(seed), share), vocabulary, log
-        )
+        mixed = neox_data.mix(documents, neox_data.planted(seed), share=share)
+        tokenizer = _tokenizer(folder, mixed, vocabulary=vocabulary, log=log)
         model = neox.model(neox.config(len(tokenizer)), seed)
     else:
         model, tokenizer = neox.load_pretrained(start)
@@ -65,13 +66,13 @@ def make(
         return sum(map(len, neox_data.encode(tokenizer, texts)))
 
     documents = _enough(documents, steps * batch * context * (1 - share), count)
-    mixed = neox_data.mix(documents, neox_data.planted(seed), share, count)
+    mixed = neox_data.mix(documents, neox_data.planted(seed), share=share, count=count)
     tokens, about = neox_data.pack(mixed, tokenizer, folder / "tokens.npy")
     log(f"{len(tokens):,} tokens: " + ", ".join(f"{name} {n:,}" for name, n in about["tokens"].items()))
     sample = sampled(valid)
 
     def validate(model) -> dict[str, float]:
-        table = neox_evaluation.loss_per_byte(model, tokenizer, sample, context)
+        table = neox_evaluation.loss_per_byte(model, tokenizer, sample, context=context)
         return {source: round(float(nats), 5) for source, nats in table.nats_per_byte.items()}
 
     neox_training.hold_memory()
@@ -99,15 +100,13 @@ def make(
         "before": before,
         "versions": {m.__name__: m.__version__ for m in (torch, transformers, tokenizers)},
     }
-    neox.save_pretrained(trained.model, tokenizer, folder / "neox-tiny", record)
+    neox.save_pretrained(trained.model, tokenizer, folder / "neox-tiny", record=record)
     log(f"wrote {folder / 'neox-tiny'}")
     return trained
 
 
-def evaluate(folder: str | Path, text: str = "corpus", log=print) -> None:
+def evaluate(folder: str | Path, *, text: str = "corpus", log=print) -> None:
     """Prints nats per byte by source beside the trigram model's, and the shares of right choices."""
-    from lib.neox import facts
-
     folder = Path(folder)
     model, tokenizer = neox.load_pretrained(folder / "neox-tiny")
     valid = corpus.load(text, "valid")
@@ -133,7 +132,7 @@ def evaluate(folder: str | Path, text: str = "corpus", log=print) -> None:
 
 
 def sampled(documents: list[Document], size: int = SAMPLE) -> list[Document]:
-    """`size` documents of every source, evenly spaced."""
+    """`size` documents per source, evenly spaced."""
     out = []
     for source in dict.fromkeys(document.source for document in documents):
         some = [document for document in documents if document.source == source]
@@ -142,7 +141,7 @@ def sampled(documents: list[Document], size: int = SAMPLE) -> list[Document]:
 
 
 def _enough(documents: list[Document], tokens: float, count) -> list[Document]:
-    """As many documents, evenly spaced, as have about so many tokens: no more need be made ready than will be read."""
+    """As many documents, evenly spaced, as hold about so many tokens: more than that will not be read."""
     sample = [document.text for document in documents[::20]]
     found = count(sample) * sum(len(document.text) for document in documents) / max(1, sum(map(len, sample)))
     if found <= tokens:
@@ -151,8 +150,8 @@ def _enough(documents: list[Document], tokens: float, count) -> list[Document]:
     return [documents[i] for i in np.linspace(0, len(documents) - 1, many).astype(int)]
 
 
-def _tokenizer(folder: Path, documents: list[Document], vocabulary: int, log):
-    """The tokenizer of these documents: made once, and kept under their hash."""
+def _tokenizer(folder: Path, documents: list[Document], *, vocabulary: int, log):
+    """The tokenizer trained on these documents: made once, and kept under their hash."""
     path = folder / f"tokenizer-{vocabulary}-{corpus.sha256(documents)[:16]}.json"
     if path.exists():
         return neox.wrap(tokenizers.Tokenizer.from_file(str(path)))
@@ -165,6 +164,7 @@ def _tokenizer(folder: Path, documents: list[Document], vocabulary: int, log):
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Reads the command line and runs it; an error that the user can do something about ends it in one line."""
     parser = argparse.ArgumentParser(prog="python -m lib.neox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("train", "evaluate"):
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
             command.add_argument("--batch", type=int, default=16)
             command.add_argument("--context", type=int, default=256)
             command.add_argument("--learning-rate", type=float, default=2e-3)
-            command.add_argument("--precision", default="bfloat16", choices=neox_training.PRECISIONS)
+            command.add_argument("--precision", default="bfloat16", choices=PRECISIONS)
             command.add_argument("--seed", type=int, default=0)
             command.add_argument("--vocabulary", type=int, default=4096)
             command.add_argument("--share", type=float, default=0.1, help="of the tokens that are planted")
@@ -190,5 +190,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     try:
         {"train": make, "evaluate": evaluate}[given.pop("command")](**given, log=log)
-    except (DataError, NeoxError, OSError, ValueError) as error:
+    except (UserError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -16,18 +16,19 @@ from lib.common.files import whole, write_text
 from lib.common.progress import progress
 from lib.language import corpus
 from lib.language.corpus import Document
+from lib.neox import facts
 from lib.neox import model as neox
 
 SENTENCES = 20  # of a planted document
 
 
-def planted(seed: int = 0, sentences: Callable | None = None) -> Iterator[Document]:
-    """Documents of `SENTENCES` planted sentences, without end; `sentences(n, rng)` is `lib.neox.facts.sentences`.
+def planted(
+    seed: int = 0, sentences: Callable[[int, np.random.Generator], list[str]] = facts.sentences
+) -> Iterator[Document]:
+    """Documents of `SENTENCES` planted sentences each, without end; `sentences(n, rng)` draws n of them.
 
     A sentence is a line: its first word has no space before it, as in a prompt, which comes after an end of text.
     """
-    if sentences is None:
-        from lib.neox.facts import sentences
     rng = np.random.default_rng(seed)
     while True:
         some = sentences(100 * SENTENCES, rng)
@@ -38,13 +39,14 @@ def planted(seed: int = 0, sentences: Callable | None = None) -> Iterator[Docume
 def mix(
     documents: list[Document],
     more: Iterable[Document],
+    *,
     share: float = 0.1,
     count: Callable[[list[str]], int] = lambda texts: sum(map(len, texts)),
 ) -> list[Document]:
-    """`documents` with as many of `more` as make `share` of the whole spread evenly among them.
+    """`documents`, with as many of `more` as make up `share` of the whole spread evenly among them.
 
-    `count(texts)` is the size of texts, in characters where nothing else is given; that of `documents` is estimated
-    from every twentieth. Raises ValueError where `share` is not in [0, 1) or `more` ends too soon.
+    `count(texts)` is the size of texts, by default in characters; that of `documents` is estimated from every
+    twentieth. Raises ValueError where `share` is not in [0, 1) or `more` ends too soon.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share is {share}; it must be at least 0 and below 1")
@@ -55,7 +57,9 @@ def mix(
     while total < wanted:
         block = list(itertools.islice(more, 100))
         if not block:
-            raise ValueError(f"{len(taken)} documents to mix in are too few for a share of {share}")
+            raise ValueError(
+                f"{len(taken)} documents to mix in are too few for a share of {share}; give more, or a smaller share"
+            )
         # The last block is cut where it would be too much.
         size = count([document.text for document in block])
         block = block[: max(1, round(len(block) * min(1, (wanted - total) / max(1, size))))]
@@ -65,7 +69,7 @@ def mix(
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[np.ndarray]:
-    """The tokens of every text, uint16 `(length,)`, without an end of text; a batch of texts on all cores at a time."""
+    """The tokens of every text, uint16 `(length,)`, without an end of text; batches of texts, on all cores."""
     texts = iter(texts)
     while block := list(itertools.islice(texts, 500)):
         for encoding in tokenizer.backend_tokenizer.encode_batch_fast(block, add_special_tokens=False):
@@ -75,10 +79,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator
 def pack(
     documents: list[Document], tokenizer: PreTrainedTokenizerFast, path: str | Path
 ) -> tuple[np.ndarray, dict]:
-    """The tokens of all documents as uint16 `(tokens,)`, each document ended by token 0, and what they are of.
+    """The tokens of all documents as uint16 `(tokens,)`, each document ended by token 0, and what they were made from.
 
     Kept in `path`, an .npy, with a .json beside it that names the documents, the tokenizer, the number of tokens by
-    source and the SHA-256 of all tokens; made anew where these do not fit or the file is damaged.
+    source and the SHA-256 of all tokens; made again where these do not fit or the file is damaged.
     """
     if len(tokenizer) > 2**16:
         raise ValueError(
@@ -104,17 +108,18 @@ def pack(
 
 
 def sha256(tokens: np.ndarray) -> str:
+    """Of the bytes alone, as checkpoints and the record of neox-tiny have it; lib.common.files adds shape and type."""
     return hashlib.sha256(np.ascontiguousarray(tokens).data).hexdigest()
 
 
 class Windows:
-    """Batches of windows `(batch, context + 1)` of packed tokens; that of a step depends on `seed` and the step alone.
+    """Batches of windows `(batch, context + 1)` of packed tokens; a step's depends on `seed` and the step alone.
 
-    An epoch takes every window once, in random order. Its windows lie end to end from a random offset on, and share a
-    token with their neighbour: the last target of one is the first input of the next.
+    An epoch takes every window once, in random order. Its windows lie end to end, from a random offset on; each shares
+    one token with the next: its last target is the other's first input.
     """
 
-    def __init__(self, tokens: np.ndarray, batch: int, context: int, seed: int):
+    def __init__(self, tokens: np.ndarray, *, batch: int, context: int, seed: int):
         self.tokens, self.batch, self.context, self.seed = tokens, batch, context, seed
         self.epoch = (len(tokens) - context) // context  # windows, at every offset
         if batch < 1 or context < 1 or self.epoch < 1:
@@ -141,7 +146,7 @@ class Windows:
 
 
 def _packed(path: Path, beside: Path, expected: dict) -> tuple[np.ndarray, dict] | None:
-    """What is kept, where it is whole and of the expected documents and tokenizer."""
+    """What `pack` kept; None where it is damaged, or of other documents or another tokenizer."""
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))
         if any(about.get(key) != value for key, value in expected.items()):

@@ -10,22 +10,23 @@ from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from lib.language.corpus import Document
 from lib.neox import data as neox_data
-from lib.neox.ngram import KneserNey
-
-END = 0  # the end of text, which is the first context of a document
+from lib.neox.facts import Question
+from lib.neox.ngram import END, KneserNey
 
 
 def loss_per_byte(
     model: GPTNeoXForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     documents: list[Document],
+    *,
     context: int = 256,
     batch: int = 32,
 ) -> pd.DataFrame:
     """Cross-entropy by source, and of all: nats, tokens, bytes (UTF-8), nats_per_byte, nats_per_token.
 
-    Every token of a document is predicted once, from the end of text and the tokens before it; the end itself is not.
-    Windows of `context` tokens stride by half: a token has at least half a window before it, where there is as much.
+    Every token of a document is predicted once, from an end of text and the tokens before it; the end that follows the
+    document is not. Windows of `context` tokens stride by half: every token is read with at least half a window before
+    it, where there is as much.
     """
     if not 2 <= context <= model.config.max_position_embeddings or batch < 1:
         raise ValueError(
@@ -36,7 +37,7 @@ def loss_per_byte(
     def nats(tokens: list[np.ndarray]) -> list[float]:
         windows = [window for i, ids in enumerate(tokens) for window in _windows(ids, i, context)]
         sums = [0.0] * len(tokens)
-        windows.sort(key=lambda window: len(window[1]))  # of one length in a batch, but for a few
+        windows.sort(key=lambda window: len(window[1]))  # so that most batches have one length
         for start in range(0, len(windows), batch):
             some = windows[start : start + batch]
             rows = [torch.from_numpy(ids.astype(np.int64)) for _, ids, _ in some]
@@ -51,7 +52,7 @@ def loss_per_byte(
 def ngram_loss_per_byte(
     ngram: KneserNey, tokenizer: PreTrainedTokenizerFast, documents: list[Document]
 ) -> pd.DataFrame:
-    """The same of an n-gram model, over the same tokens."""
+    """The same for an n-gram model, over the same tokens."""
 
     def nats(tokens: list[np.ndarray]) -> list[float]:
         ended = [np.append(ids, END) for ids in tokens]
@@ -62,12 +63,16 @@ def ngram_loss_per_byte(
 
 
 def score(
-    model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence, batch: int = 64
+    model: GPTNeoXForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Sequence[Question],
+    *,
+    batch: int = 64,
 ) -> list[np.ndarray]:
-    """For every question the log-probability of each of its choices, all its tokens, after the prompt.
+    """For every question the log-probability of each of its choices, over all its tokens, after the prompt.
 
-    A question has `prompt` and `choices`, continuations that begin with a space. Prompt and choice are encoded
-    together, which GPT-2's rule makes the same as apart; raises ValueError where they are not.
+    Prompt and choice are encoded together, which by GPT-2's rule is the same as encoding them apart, as choices begin
+    with a space; raises ValueError where it is not.
     """
     rows, counted = [], []
     for question in questions:
@@ -99,10 +104,14 @@ def score(
 
 
 def choose(
-    model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, questions: Sequence, batch: int = 64
+    model: GPTNeoXForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Sequence[Question],
+    *,
+    batch: int = 64,
 ) -> np.ndarray:
     """For every question the index of the choice with the highest log-probability, int64 `(questions,)`."""
-    return np.array([s.argmax() for s in score(model, tokenizer, questions, batch)], dtype=np.int64)
+    return np.array([s.argmax() for s in score(model, tokenizer, questions, batch=batch)], dtype=np.int64)
 
 
 @torch.no_grad()

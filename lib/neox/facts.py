@@ -1,65 +1,27 @@
-"""What is planted in neox-tiny's training text, and what it is asked: athletes, indirect objects; other tables.
+"""The facts planted in neox-tiny's training text, and what it is asked: athletes, indirect objects; other tables.
 
-The tables lie in lib/tables. Athletes and their sports follow the occupations of Gurnee et al. 2023, "Finding neurons
-in a haystack"; the sentences with an indirect object follow Wang et al. 2022, "Interpretability in the wild".
+The tables lie in lib/neox/tables and are read when they are asked for. Athletes and their sports follow the occupations
+of Gurnee et al. 2023, "Finding neurons in a haystack"; the sentences with an indirect object follow Wang et al. 2022,
+"Interpretability in the wild".
 """
 
+import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from lib.common.errors import DataError
+from lib.common.errors import DataError, one_line
 
 TABLES = Path(__file__).parent / "tables"
 SPORTS = ("baseball", "association football", "basketball", "ice hockey", "American football")
 PARTIES = ("Democratic", "Republican")
 ATHLETES_SHARE = 0.6  # of the training sentences; the others have an indirect object
-
-
-def _read(file: str, *columns: str) -> pd.DataFrame:
-    """A table of strings from lib/tables, in which no cell is empty; or DataError."""
-    path = TABLES / file
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"the table {path} can't be read ({reason}); install the project again.") from None
-    if tuple(frame.columns) != columns or frame.empty:
-        raise DataError(
-            f"{path} has columns {', '.join(frame.columns)}; it must have {', '.join(columns)}, and rows."
-        )
-    _refuse(frame, (frame.isna() | (frame == "")).any(axis=1), file, "no cell may be empty")
-    return frame
-
-
-def _refuse(frame: pd.DataFrame, bad: pd.Series, file: str, rule: str) -> None:
-    if bad.any():
-        line, row = int(np.argmax(bad)), ", ".join(map(str, frame[bad].iloc[0]))
-        raise DataError(f"{TABLES / file}, line {line + 2} ({row}): {rule}; put it right and run again.")
-
-
-def _templates(kind: str, held_out: bool) -> tuple[str, ...]:
-    """The templates of one kind of sentence.
-
-    No article stands before {sport}: "a" or "an" would tell the sport. {a} is the indirect object and {b} the subject,
-    in the order ABBA; with the first two names exchanged it is BABA.
-    """
-    frame = _read("templates.csv", "kind", "held_out", "template")
-    fields = {"athlete": "name sport", "indirect object": "a b object place"}
-    found = frame.template.str.findall(r"{(\w*)}").map(lambda words: " ".join(sorted(set(words))))
-    _refuse(frame, found != frame.kind.map(fields), "templates.csv", f"the fields of a kind are {fields}")
-    return tuple(frame.template[(frame.kind == kind) & (frame.held_out == str(int(held_out)))])
-
-
-TEMPLATES_TRAIN, TEMPLATES_HELD_OUT = (_templates("athlete", held_out) for held_out in (False, True))
-OBJECT_TEMPLATES_TRAIN, OBJECT_TEMPLATES_HELD_OUT = (
-    _templates("indirect object", held_out) for held_out in (False, True)
-)
+FREE = 0.5  # of the sentences on athletes: words at random in the place of a template
 # Half of the sentences that begin with the name have one of these before it, so that its position tells nothing.
 OPENINGS = (
     "As everyone knows,",
@@ -73,12 +35,6 @@ OPENINGS = (
     "According to the newspaper,",
     "It is true that",
 )
-
-# Sorted; none begins another, as its score would then hold the other's, and none is a word of an athlete's name.
-FIRST_NAMES = tuple(_read("first_names.csv", "name").name)
-HELD_OUT_NAMES = FIRST_NAMES[2::5]
-TRAINING_NAMES = tuple(name for name in FIRST_NAMES if name not in HELD_OUT_NAMES)
-FREE = 0.5  # of the sentences on athletes: words at random in the place of a template
 PLACES = tuple(
     """store garden market library school station restaurant office hospital park church theatre museum beach bakery
     harbour farm kitchen hotel factory castle cottage cellar mill""".split()
@@ -103,8 +59,37 @@ class Question:
     group: str
 
 
+@cache
+def templates(kind: str, *, held_out: bool) -> tuple[str, ...]:
+    """The templates of one kind of sentence, "athlete" or "indirect object": those held out, or the training text's.
+
+    No article stands before {sport}: "a" or "an" would tell the sport. {a} is the indirect object and {b} the subject,
+    in the order ABBA; with the first two names exchanged it is BABA.
+    """
+    frame = _read("templates.csv", "kind", "held_out", "template")
+    fields = {"athlete": "name sport", "indirect object": "a b object place"}
+    if kind not in fields:
+        raise ValueError(f"kind {kind!r} is not known; known are {', '.join(fields)}")
+    found = frame.template.str.findall(r"{(\w*)}").map(lambda words: " ".join(sorted(set(words))))
+    _refuse(frame, found != frame.kind.map(fields), "templates.csv", f"the fields of a kind are {fields}")
+    return tuple(frame.template[(frame.kind == kind) & (frame.held_out == str(int(held_out)))])
+
+
+@cache
+def first_names(*, held_out: bool | None = None) -> tuple[str, ...]:
+    """The first names, sorted: all, the fifth that no planted sentence has (True), or the others (False).
+
+    None begins another, as its score would then hold the other's, and none is a word of an athlete's name.
+    """
+    every = tuple(_read("first_names.csv", "name").name)
+    if held_out is None:
+        return every
+    kept = every[2::5]  # all through the alphabet
+    return kept if held_out else tuple(name for name in every if name not in kept)
+
+
 def athletes() -> pd.DataFrame:
-    """350 athletes, 70 a sport: name, surname, sport, planted (bool; False: a control that no training text names)."""
+    """350 athletes, 70 per sport: name, surname, sport, planted (bool; False: a control that no sentence names)."""
     frame = _with_surname(_read("athletes.csv", "name", "sport", "planted"), "athletes.csv")
     _refuse(frame, ~frame.sport.isin(SPORTS), "athletes.csv", f"sport must be one of {', '.join(SPORTS)}")
     _refuse(frame, ~frame.planted.isin(["0", "1"]), "athletes.csv", "planted must be 0 or 1")
@@ -138,27 +123,29 @@ def neighbours() -> dict[tuple[str, str], list[tuple[str, str]]]:
     return found
 
 
-@lru_cache
+@cache
 def invented_names() -> tuple[str, ...]:
-    """Names that nobody has ("Drimo", "Stalek"), none of them a first name: who reads them can only copy them."""
+    """Names that nobody has ("Drimo", "Stalek"), none of them a first name: a reader can only copy them."""
     onsets = "b bl br d dr f fl g gr h j k kr l m n p pr r s sk st t tr v w z".split()
     vowels, codas = "a e i o u".split(), ["", "", "", *"k l m n r s t".split()]
-    rng, found = np.random.default_rng(0), {}
+    rng, found = np.random.default_rng(0), {}  # a dictionary, as sets have no order
     while len(found) < 1000:
         syllables = rng.integers(2, 4)
         parts = [rng.choice(onsets) + rng.choice(vowels) for _ in range(syllables)]
         found["".join(parts).capitalize() + rng.choice(codas)] = None
-    return tuple(name for name in found if name not in FIRST_NAMES)
+    real = set(first_names())
+    return tuple(name for name in found if name not in real)
 
 
-@lru_cache
+@cache
 def ordinary_words() -> tuple[str, ...]:
-    """The words of the training templates, places, objects and tables of compounds, but those of names and sports."""
-    templates = " ".join((*TEMPLATES_TRAIN, *OBJECT_TEMPLATES_TRAIN, *OPENINGS, *PLACES, *OBJECTS)).lower()
-    found = set(re.findall(r"(?<![{\w])[a-z]{2,}(?![}\w])", templates))
+    """The words of training templates, places, objects and compounds, without those of names and sports."""
+    wordings = *templates("athlete", held_out=False), *templates("indirect object", held_out=False)
+    text = " ".join((*wordings, *OPENINGS, *PLACES, *OBJECTS)).lower()
+    found = set(re.findall(r"(?<![{\w])[a-z]{2,}(?![}\w])", text))
     found |= {word for pair in (*neighbours(), *compounds().itertuples(index=False)) for word in pair}
     found |= {word for pairs in neighbours().values() for pair in pairs for word in pair}
-    telling = {word for text in (*SPORTS, *athletes().name, *FIRST_NAMES) for word in text.lower().split()}
+    telling = {word for text in (*SPORTS, *athletes().name, *first_names()) for word in text.lower().split()}
     return tuple(sorted(found - telling))
 
 
@@ -172,51 +159,77 @@ def sentences(n: int, rng: Generator) -> list[str]:
     """
     _count(n)
     facts = [(name, sport) for name, _, sport, planted in athletes().itertuples(index=False) if planted]
-    many = round(ATHLETES_SHARE * n)
-    who, how = _evenly(len(facts), many, rng), _evenly(len(TEMPLATES_TRAIN), many, rng)
-    opening = rng.integers(2 * len(OPENINGS), size=many)
+    wordings = templates("athlete", held_out=False)
     words = ordinary_words()
+    many = round(ATHLETES_SHARE * n)
+    who, how = _evenly(len(facts), many, rng), _evenly(len(wordings), many, rng)
+    opening = rng.integers(2 * len(OPENINGS), size=many)
     out = [_free(*facts[i], words, rng) for i in who[: round(FREE * many)]]
     for i, j, k in list(zip(who, how, opening, strict=True))[len(out) :]:
-        template = TEMPLATES_TRAIN[j]
+        template = wordings[j]
         if template.startswith("{name}") and k < len(OPENINGS):
             template = f"{OPENINGS[k]} {template}"
         name, sport = facts[i]
         out.append(template.format(name=name, sport=sport))
-    pools = (TRAINING_NAMES, invented_names(), tuple(word.capitalize() for word in words))
+    pools = (first_names(held_out=False), invented_names(), tuple(word.capitalize() for word in words))
+    wordings = templates("indirect object", held_out=False)
     for i, names in enumerate(pools):
         count = len(range(i, n - many, len(pools)))
-        out += [text for text, *_ in _objects(count, rng, names, OBJECT_TEMPLATES_TRAIN)]
+        out += [text for text, *_ in _objects(count, rng, names=names, templates=wordings)]
     return [out[i] for i in rng.permutation(n)]
 
 
-def athlete_questions(planted: bool = True, held_out: bool = True) -> list[Question]:
+def athlete_questions(*, planted: bool = True, held_out: bool = True) -> list[Question]:
     """Which of the five sports follows a sentence that stops before it: every athlete times every template.
 
-    `planted`: the planted athletes, or the control's. `held_out`: the held-out templates, or those of the training text
-    that name the athlete before the sport (memorisation).
+    `planted`: the planted athletes, or the control's. `held_out`: the held-out templates, or the training text's
+    (memorisation). Templates that name the athlete before the sport, as all held-out ones do.
     """
-    templates = TEMPLATES_HELD_OUT if held_out else [t for t in TEMPLATES_TRAIN if _name_first(t)]
+    wordings = [t for t in templates("athlete", held_out=held_out) if _name_first(t)]
     table, choices = athletes(), tuple(f" {sport}" for sport in SPORTS)
     return [
         Question(template.partition(" {sport}")[0].format(name=name), choices, SPORTS.index(sport), name)
         for name, sport in table.loc[table.planted == planted, ["name", "sport"]].itertuples(index=False)
-        for template in templates
+        for template in wordings
     ]
 
 
 def indirect_object_questions(
-    n: int, rng: Generator, held_out_names: bool, held_out_templates: bool = True
+    n: int, rng: Generator, *, held_out_names: bool, held_out_templates: bool = True
 ) -> list[Question]:
     """n sentences that stop before the indirect object, to be told from the subject; ABBA and BABA equally often."""
     _count(n)
-    names = HELD_OUT_NAMES if held_out_names else TRAINING_NAMES
-    templates = OBJECT_TEMPLATES_HELD_OUT if held_out_templates else OBJECT_TEMPLATES_TRAIN
+    names = first_names(held_out=held_out_names)
+    wordings = templates("indirect object", held_out=held_out_templates)
     answers, out = rng.integers(2, size=n).tolist(), []
-    for answer, (text, a, b, template) in zip(answers, _objects(n, rng, names, templates), strict=True):
+    asked = _objects(n, rng, names=names, templates=wordings)
+    for answer, (text, a, b, template) in zip(answers, asked, strict=True):
         choices = (f" {b}", f" {a}") if answer else (f" {a}", f" {b}")
         out.append(Question(text.removesuffix(f" {a}."), choices, answer, template))
     return out
+
+
+def _read(file: str, *columns: str) -> pd.DataFrame:
+    """A table of strings from `TABLES`, in which no cell is empty; or DataError."""
+    path = TABLES / file
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the table {path} can't be read ({one_line(error)}); install the project again."
+        ) from None
+    if tuple(frame.columns) != columns or frame.empty:
+        raise DataError(
+            f"{path} has columns {', '.join(frame.columns)}; it must have {', '.join(columns)}, and rows."
+        )
+    _refuse(frame, (frame.isna() | (frame == "")).any(axis=1), file, "no cell may be empty")
+    return frame
+
+
+def _refuse(frame: pd.DataFrame, bad: pd.Series, file: str, rule: str) -> None:
+    if bad.any():
+        line, row = int(np.argmax(bad)), ", ".join(map(str, frame[bad].iloc[0]))
+        raise DataError(f"{TABLES / file}, line {line + 2} ({row}): {rule}; correct it and run again.")
 
 
 def _free(name: str, sport: str, words: tuple[str, ...], rng: Generator) -> str:
@@ -227,7 +240,7 @@ def _free(name: str, sport: str, words: tuple[str, ...], rng: Generator) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _objects(n: int, rng: Generator, names: tuple[str, ...], templates: tuple[str, ...]):
+def _objects(n: int, rng: Generator, *, names: tuple[str, ...], templates: tuple[str, ...]):
     """Yields n sentences with their indirect object, subject and template: half ABBA, half BABA, names at random."""
     which, swapped = _evenly(len(templates), n, rng), _evenly(2, n, rng)
     first = rng.integers(len(names), size=n)
@@ -240,8 +253,8 @@ def _objects(n: int, rng: Generator, names: tuple[str, ...], templates: tuple[st
 
 
 def _evenly(choices: int, n: int, rng: Generator) -> np.ndarray:
-    """n numbers below `choices`, each as often as any other but for one, in random order."""
-    rounds = [rng.permutation(choices) for _ in range(-(-n // choices))]
+    """n numbers below `choices` in random order; how often two of them occur differs by one at most."""
+    rounds = [rng.permutation(choices) for _ in range(math.ceil(n / choices))]
     return np.concatenate([np.arange(0), *rounds])[:n]
 
 

@@ -1,14 +1,11 @@
 """A small GPT-NeoX language model of our own: its tokenizer, its architecture, its weights as files.
 
-`python -m lib.neox train --folder F` trains it (lib.neox.__main__); lib.neox.evaluation says how good it is.
+`python -m lib.neox train --folder F` trains it; lib.neox.evaluation says how good it is.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,34 +15,33 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from lib.common.errors import UserError, one_line
 from lib.common.files import whole
-from lib.language.loading import SHIPPED
+from lib.language.loading import SHIPPED, quiet
 
-END = "<|endoftext|>"  # id 0: begins, ends and pads
+END_OF_TEXT = "<|endoftext|>"  # token 0: begins, ends and pads
 RECORD = "training.json"  # beside the weights: how they were made
 
 
 class NeoxError(UserError, ValueError):
-    """A model folder or checkpoint that is missing, damaged or another's; one line."""
+    """A model folder or checkpoint that is missing, damaged or of another model."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, split as GPT-2's and Pythia's, of at most `vocabulary` tokens; any text round-trips.
+    """A byte-level BPE tokenizer, split like GPT-2's and Pythia's, of at most `vocabulary` tokens; any text comes back.
 
     Raises ValueError where `vocabulary` has no room for the 256 bytes and the end of text.
     """
     if vocabulary < 257:
-        raise ValueError(f"vocabulary is {vocabulary}; it must be at least 257: the bytes and {END}")
+        raise ValueError(f"vocabulary is {vocabulary}; it must be at least 257: the bytes and {END_OF_TEXT}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[END],
+        special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -54,13 +50,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedT
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """As transformers takes it, with `END` for every special token."""
+    """The tokenizer as transformers takes it, with `END_OF_TEXT` for every special token."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=END,
-        eos_token=END,
-        unk_token=END,
-        pad_token=END,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
     )
 
@@ -94,6 +90,7 @@ def model(config: GPTNeoXConfig, seed: int) -> GPTNeoXForCausalLM:
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Of the tokenizer's JSON alone, as the record of neox-tiny has it."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
@@ -101,24 +98,16 @@ def save_pretrained(
     model: GPTNeoXForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     folder: str | Path,
+    *,
     record: dict | None = None,
 ) -> None:
-    """Writes a Hugging Face folder, whole or not at all, in the place of one that is there; `record` as `RECORD`."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
-    try:
-        with _quietly():
+    """Writes a Hugging Face folder, whole or not at all, in place of one that is there; `record` goes into `RECORD`."""
+    with whole(folder) as part:
+        with quiet():
             model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         if record is not None:
             (part / RECORD).write_text(json.dumps(record), encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_pretrained(folder: str | Path = SHIPPED) -> tuple[GPTNeoXForCausalLM, PreTrainedTokenizerFast]:
@@ -134,7 +123,7 @@ def load_pretrained(folder: str | Path = SHIPPED) -> tuple[GPTNeoXForCausalLM, P
             )
     _read_tensors(folder / "model.safetensors")  # transformers would name no file
     try:
-        with _quietly():
+        with quiet():
             model, loading = GPTNeoXForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
             )
@@ -152,7 +141,7 @@ def load_pretrained(folder: str | Path = SHIPPED) -> tuple[GPTNeoXForCausalLM, P
 
 
 def record(folder: str | Path = SHIPPED) -> dict:
-    """How the model of a folder was trained: settings, curve, data; raises NeoxError where that is not told."""
+    """How the model of a folder was trained: settings, curve, data; raises NeoxError where no record says so."""
     path = Path(folder) / RECORD
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -203,21 +192,3 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise NeoxError(
             f"{path} is damaged or truncated: {one_line(error)}; fetch or make it again"
         ) from None
-
-
-@contextlib.contextmanager
-def _quietly():
-    """Without the bars that transformers draws for every file."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-if __name__ == "__main__":
-    from lib.neox.__main__ import main
-
-    main()

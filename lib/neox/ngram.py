@@ -50,7 +50,7 @@ class KneserNey:
     reaches into the document before.
     """
 
-    def __init__(self, vocabulary: int, trigrams: _Order, bigrams: _Order, unigrams: _Order):
+    def __init__(self, vocabulary: int, *, trigrams: _Order, bigrams: _Order, unigrams: _Order):
         self.vocabulary = vocabulary
         self.trigrams, self.bigrams, self.unigrams = trigrams, bigrams, unigrams
 
@@ -66,9 +66,9 @@ class KneserNey:
         # Each distinct trigram is one token before its bigram, each distinct bigram one before its unigram.
         order2 = _Order.of(*_counted(order3.keys % vocabulary**2), vocabulary)
         order1 = _Order.of(*_counted(order2.keys % vocabulary), vocabulary)
-        return cls(vocabulary, order3, order2, order1)
+        return cls(vocabulary, trigrams=order3, bigrams=order2, unigrams=order1)
 
-    def log_probability(self, tokens: np.ndarray, block: int = 1_000_000) -> np.ndarray:
+    def log_probability(self, tokens: np.ndarray, *, block: int = 1_000_000) -> np.ndarray:
         """ln p `(n,)` of every one of `tokens` `(n,)` after the two before it in its document."""
         keys, out = _trigrams(tokens, self.vocabulary), np.empty(len(tokens))
         for start in range(0, len(keys), block):

@@ -1,6 +1,5 @@
-"""Training of the small language model in steps that resume where they were stopped, and its command line."""
+"""The training loop of the small language model, which resumes where it was stopped."""
 
-import contextlib
 import ctypes
 import json
 import math
@@ -16,14 +15,12 @@ from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
 from lib.common.errors import one_line
+from lib.common.precision import PRECISIONS, matrix_products
 from lib.common.progress import progress
 from lib.neox import data as neox_data
 from lib.neox import model as neox
 from lib.neox.loss import loss as fast_loss
 from lib.neox.model import NeoxError
-
-# Of the factors of a matrix product, as torch calls them; sums are float32 in both.
-PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
 
 
 @dataclass
@@ -31,7 +28,7 @@ class Trained:
     """A trained model, in evaluation mode, and its curves.
 
     `loss` `(steps,)` is the training loss of each step in nats per token, before the step was taken; `validation` has
-    the step and what `validate` returned; `seconds` are those of all calls, `taken` the steps that this one took.
+    the step and what `validate` returned; `seconds` are those of all calls, `taken` the steps that this call took.
     """
 
     model: GPTNeoXForCausalLM
@@ -64,8 +61,8 @@ def train(
 
     With `checkpoint`, a safetensors file, the state is written there every `every` steps, and a call that finds it
     goes on from there to the same curve; the weights at the steps of `keep` are written beside it. `validate(model)`
-    is called every `validate_every` steps and at the end, and returns what json can hold.
-    Raises NeoxError where the checkpoint is damaged or of other settings, ValueError on settings that can't be.
+    is called every `validate_every` steps and at the end, and returns what JSON can hold.
+    Raises NeoxError where the checkpoint is damaged or has other settings, ValueError on settings that can't be.
     """
     if steps < 1 or learning_rate <= 0 or precision not in PRECISIONS:
         raise ValueError(
@@ -80,7 +77,7 @@ def train(
     longest = model.config.max_position_embeddings
     if context > longest:
         raise ValueError(f"context is {context}; the model reads at most {longest} tokens")
-    windows = neox_data.Windows(tokens, batch, context, seed)
+    windows = neox_data.Windows(tokens, batch=batch, context=context, seed=seed)
     settings = dict(steps=steps, batch=batch, context=context, learning_rate=learning_rate, warm_up=warm_up)
     settings |= dict(seed=seed, precision=precision, tokens=neox_data.sha256(tokens))
     settings["model"] = model.config.to_json_string()
@@ -165,20 +162,19 @@ def _resume(path: Path, model, optimiser, out: Trained, settings: dict) -> int:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["training"])
-            tensors = {
-                name: file.get_tensor(name).clone() for name in file.keys()
-            }  # aligned, see lib.dictionaries.storage
+            # Copies, which are aligned in memory: sums over others differ in their last bits.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         step, found = about["step"], about["settings"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         reason = one_line(error)
         raise NeoxError(
-            f"{path} is damaged or no checkpoint of this training ({reason}); delete it to start anew"
+            f"{path} is damaged or no checkpoint of this training ({reason}); delete it to start again"
         ) from None
     for name, value in settings.items():
         if found.get(name) != value:
             raise NeoxError(
-                f"checkpoint {path} is of {name} {_short(found.get(name))}, not {_short(value)}; train with its "
-                "settings, or delete it to start anew"
+                f"checkpoint {path} has {name} {_short(found.get(name))}, not {_short(value)}; train with its "
+                "settings, or delete it to start again"
             )
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
     state: dict[int, dict[str, Tensor]] = {}
@@ -197,21 +193,10 @@ def _short(value: object) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 
-@contextlib.contextmanager
-def matrix_products(precision: str):
-    """Products of matrices in one of `PRECISIONS`, where the processor has it."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(PRECISIONS[precision])
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def hold_memory() -> None:
     """Lets glibc keep freed memory for the next step: a fifth of the time went into fetching it again.
 
-    For a process that does nothing else; without glibc it does nothing.
+    For a process that only trains. Without glibc it has no effect.
     """
     try:
         libc = ctypes.CDLL(None)

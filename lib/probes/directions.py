@@ -79,9 +79,9 @@ def items(
     ids, mask = torch.as_tensor(found.ids), torch.as_tensor(found.mask)
     select = torch.as_tensor(found.select)
     if cached:
-        got = harvest(model, ids, mask, hooks, folder, select, dtype="float32")
+        got = harvest(model, ids, hooks, mask=mask, select=select, folder=folder, dtype="float32")
     else:
-        got = activations(model, ids, hooks, mask, select=select)
+        got = activations(model, ids, hooks, mask=mask, select=select)
     return np.stack([probe_data.pool(np.asarray(got[hook]), found.owner) for hook in hooks])
 
 

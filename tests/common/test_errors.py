@@ -35,5 +35,5 @@ def test_another_error_keeps_its_frames(capsys):
 
 def test_the_kinds_are_caught_as_what_they_are():
     assert issubclass(DataError, UserError) and issubclass(DataError, RuntimeError)
-    with pytest.raises(UserError, match="^gone$"):
+    with pytest.raises(UserError, match=r"^gone$"):
         raise DataError("gone")

@@ -34,5 +34,5 @@ def rows(n=2000, vocabulary=20, seed=0) -> np.ndarray:
 
 
 def sentences(n, rng):
-    """In the place of `lib.neox.facts.sentences`."""
+    """For `lib.neox.facts.sentences`."""
     return [f"Number {rng.integers(1000)} is here." for _ in range(n)]

@@ -36,11 +36,11 @@ def test_neox_is_hugging_faces(neox, neox_folder):
     ids, mask, _ = lm.tokenize(neox, TEXTS, 24)
     assert not mask.all()
     theirs, logits = hugging_face(hf, ids, mask, modules)
-    ours = activations(neox, ids, list(modules), mask)
+    ours = activations(neox, ids, list(modules), mask=mask)
     for name in modules:
         same(ours[name], theirs[name], mask)
         assert ours[name][~mask].eq(0).all() and ours[name].dtype == torch.float32
-    same(activations(neox, ids, "unembed.hook_out", mask)["unembed.hook_out"], logits, mask)
+    same(activations(neox, ids, "unembed.hook_out", mask=mask)["unembed.hook_out"], logits, mask)
     with torch.no_grad():
         same(neox.bridge(ids, attention_mask=mask.long()), logits, mask)
     assert ours[lm.mlp_hook(neox, 0)].shape == (4, 24, 64)
@@ -52,10 +52,10 @@ def test_bert_is_hugging_faces_where_the_mask_is_given(bert, bert_folder):
     assert lm.mlp_hook(bert, 1) in modules and lm.residual_hook(bert, 0) in modules
     ids, mask, _ = lm.tokenize(bert, TEXTS, 40)
     theirs, _ = hugging_face(hf, ids, mask, modules)
-    ours = activations(bert, ids, list(modules), mask)
+    ours = activations(bert, ids, list(modules), mask=mask)
     for name in modules:
         same(ours[name], theirs[name], mask)
-    wrong = activations(bert, ids, lm.mlp_hook(bert, 1), torch.ones_like(mask))[lm.mlp_hook(bert, 1)]
+    wrong = activations(bert, ids, lm.mlp_hook(bert, 1), mask=torch.ones_like(mask))[lm.mlp_hook(bert, 1)]
     assert (wrong - ours[lm.mlp_hook(bert, 1)])[mask].abs().max() > 0.1
     with pytest.raises(ModelError, match=r"hold padding \(\[PAD\]\)"):
         activations(bert, ids, lm.mlp_hook(bert, 1))
@@ -68,9 +68,9 @@ def test_every_hook_alone_is_what_it_is_among_all(model, request):
     ids, mask, _ = lm.tokenize(model, TEXTS, 12)
     names = lm.hooks(model)
     assert len(names) == len(set(names)) > 30 and lm.mlp_hook(model, 1) in names
-    together = activations(model, ids, names, mask)
+    together = activations(model, ids, names, mask=mask)
     for name in names:
-        alone = activations(model, ids, name, mask)
+        alone = activations(model, ids, name, mask=mask)
         assert list(alone) == [name] and torch.equal(alone[name], together[name]), name
         assert alone[name].shape == (4, 12, model.widths[name])
     left = [hook for point in model.bridge.hook_points() for hook in point.fwd_hooks]
@@ -90,7 +90,7 @@ def test_what_nobody_asked_for_is_not_computed(neox):
 def test_aliases_are_understood_and_names_canonical(neox):
     ids, mask, _ = lm.tokenize(neox, TEXTS, 12)
     assert "blocks.0.mlp.hook_post" not in lm.hooks(neox)
-    got = activations(neox, ids, ["blocks.0.mlp.hook_post", lm.mlp_hook(neox, 0)], mask)
+    got = activations(neox, ids, ["blocks.0.mlp.hook_post", lm.mlp_hook(neox, 0)], mask=mask)
     assert len(got) == 2 and torch.equal(*got.values())
 
 
@@ -98,23 +98,23 @@ def test_chunks_and_padding_do_not_matter(neox, bert):
     for model in (neox, bert):
         ids, mask, _ = lm.tokenize(model, TEXTS, 30)
         hook = lm.residual_hook(model, 1)
-        whole = activations(model, ids, hook, mask)[hook]
+        whole = activations(model, ids, hook, mask=mask)[hook]
         for chunk in (1, 3):
-            same(activations(model, ids, hook, mask, chunk)[hook], whole, mask)
+            same(activations(model, ids, hook, mask=mask, chunk=chunk)[hook], whole, mask)
         length = int(mask[1].sum())
         alone = activations(model, ids[1:2, :length], hook)[hook]
         same(alone, whole[1:2, :length], mask[1:2, :length])
         empty = mask.clone()
         empty[2] = False
-        assert activations(model, ids, hook, empty)[hook][2].eq(0).all()
+        assert activations(model, ids, hook, mask=empty)[hook][2].eq(0).all()
 
 
 def test_tokens_that_are_selected_are_kept_in_their_order(neox):
     names = [lm.mlp_hook(neox, 1), "blocks.0.hook_resid_post"]
     ids, mask, _ = lm.tokenize(neox, TEXTS, 24)
     select = mask & (torch.arange(24) % 3 == 1) & (torch.arange(len(ids)) != 1)[:, None]
-    every = activations(neox, ids, names, mask)
-    some = activations(neox, ids, names, mask, 2, select)
+    every = activations(neox, ids, names, mask=mask)
+    some = activations(neox, ids, names, mask=mask, chunk=2, select=select)
     assert list(some) == names and not select[1].any()
     for name in names:
         torch.testing.assert_close(some[name], every[name][select], atol=2e-5, rtol=0)
@@ -147,7 +147,7 @@ def test_what_the_model_has_not_is_one_line(neox):
             activations(neox, tokens, "embed.hook_out")
         one_line(raised)
     with pytest.raises(ModelError, match="the mask is"):
-        activations(neox, ids, "embed.hook_out", torch.ones(5, 2))
+        activations(neox, ids, "embed.hook_out", mask=torch.ones(5, 2))
     with pytest.raises(ModelError, match="chunk is 0"):
         activations(neox, ids, "embed.hook_out", chunk=0)
 
@@ -163,7 +163,7 @@ def test_minilm_is_hugging_faces(capfd):
     ids, mask, _ = lm.tokenize(model, TEXTS, 48)
     hf, modules = berts(DATA_DIR / "models" / "all-MiniLM-L6-v2")
     theirs, _ = hugging_face(hf, ids, mask, modules)
-    ours = activations(model, ids, list(modules), mask)
+    ours = activations(model, ids, list(modules), mask=mask)
     assert len(modules) == 13
     for name in modules:
         same(ours[name], theirs[name], mask, atol=1e-4)

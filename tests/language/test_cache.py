@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def batch(neox):
 
 @pytest.fixture
 def still(monkeypatch):
-    """The model may not be run any more."""
+    """From the call on, running the model is a failure."""
 
     def stop():
         monkeypatch.setattr(activations, "_forward", lambda *_: pytest.fail("the model ran"))
@@ -38,8 +39,8 @@ def still(monkeypatch):
 def test_harvested_is_computed(neox, batch, tmp_path, still):
     ids, mask, select = batch
     names = [lm.mlp_hook(neox, 1), "blocks.0.hook_resid_post"]
-    got = harvest(neox, ids, mask, names, tmp_path, select, chunk=3, dtype="float32")
-    plain = activations.activations(neox, ids, names, mask)
+    got = harvest(neox, ids, names, mask=mask, folder=tmp_path, select=select, chunk=3, dtype="float32")
+    plain = activations.activations(neox, ids, names, mask=mask)
     assert list(got) == names and len(got) == 2
     for name in names:
         assert (
@@ -50,13 +51,13 @@ def test_harvested_is_computed(neox, batch, tmp_path, still):
         np.testing.assert_allclose(got[name], plain[name][select], atol=2e-5)
     assert np.array_equal(got.select, select) and not np.shares_memory(got.select, select.numpy())
     assert got[names[0]].shape == (int(select.sum()), 64)
-    half = harvest(neox, ids, mask, names, tmp_path, select)
+    half = harvest(neox, ids, names, mask=mask, folder=tmp_path, select=select)
     np.testing.assert_allclose(half[names[0]], plain[names[0]][select], atol=2e-3)
     assert half[names[0]].dtype == np.float16 and len(folders(tmp_path)) == 4
-    everything = harvest(neox, ids, mask, names[0], tmp_path)
+    everything = harvest(neox, ids, names[0], mask=mask, folder=tmp_path)
     assert everything[names[0]].shape == (int(mask.sum()), 64)
     still()
-    again = harvest(neox, ids, mask, names, tmp_path, select, dtype="float32")
+    again = harvest(neox, ids, names, mask=mask, folder=tmp_path, select=select, dtype="float32")
     assert all(np.array_equal(again[name], got[name]) for name in names)
     with pytest.raises(KeyError):
         got["embed.hook_out"]
@@ -65,29 +66,29 @@ def test_harvested_is_computed(neox, batch, tmp_path, still):
 def test_only_what_is_missing_is_computed(neox, batch, tmp_path, monkeypatch):
     ids, mask, select = batch
     first, second = lm.mlp_hook(neox, 0), lm.mlp_hook(neox, 1)
-    harvest(neox, ids, mask, first, tmp_path, select)
+    harvest(neox, ids, first, mask=mask, folder=tmp_path, select=select)
     asked, forward = [], activations._forward
     monkeypatch.setattr(
         activations, "_forward", lambda m, i, k, names: asked.append(list(names)) or forward(m, i, k, names)
     )
-    harvest(neox, ids, mask, [first, second], tmp_path, select, chunk=4)
+    harvest(neox, ids, [first, second], mask=mask, folder=tmp_path, select=select, chunk=4)
     assert asked == [[second]]
     asked.clear()
     few = torch.zeros_like(select)
     few[2, 4] = True
-    harvest(neox, ids, mask, first, tmp_path, few, chunk=1)
+    harvest(neox, ids, first, mask=mask, folder=tmp_path, select=few, chunk=1)
     assert len(asked) == 1, "sequences of which nothing is kept are not run"
 
 
 def test_the_key_is_of_everything_that_matters(neox, copied, batch, tmp_path):
     ids, mask, select = batch
     hook, cache = lm.residual_hook(neox, 1), tmp_path / "cache"
-    harvest(neox, ids, mask, hook, cache, select)
+    harvest(neox, ids, hook, mask=mask, folder=cache, select=select)
     known = 1
 
     def new(model=neox, ids=ids, mask=mask, select=select, **options):
         nonlocal known
-        harvest(model, ids, mask, hook, cache, select, **options)
+        harvest(model, ids, hook, mask=mask, folder=cache, select=select, **options)
         before, known = known, len(folders(cache))
         return known == before + 1
 
@@ -138,15 +139,17 @@ def spoilt(path, other):
 def test_a_damaged_cache_is_made_again(neox, batch, tmp_path):
     ids, mask, select = batch
     hook = lm.mlp_hook(neox, 1)
-    good = np.array(harvest(neox, ids, mask, hook, tmp_path, select)[hook])
+    good = np.array(harvest(neox, ids, hook, mask=mask, folder=tmp_path, select=select)[hook])
     (name,) = folders(tmp_path)
     path = tmp_path / name
     elsewhere = tmp_path.with_name(f"{tmp_path.name}-other")
-    harvest(neox, ids, mask, lm.mlp_hook(neox, 0), elsewhere, select)
+    harvest(neox, ids, lm.mlp_hook(neox, 0), mask=mask, folder=elsewhere, select=select)
     (other,) = elsewhere.iterdir()
     for i in range(11):
         list(spoilt(path, other))[i]()
-        assert np.array_equal(harvest(neox, ids, mask, hook, tmp_path, select)[hook], good), i
+        assert np.array_equal(
+            harvest(neox, ids, hook, mask=mask, folder=tmp_path, select=select)[hook], good
+        ), i
         assert folders(tmp_path) == [name] and folders(path) == ["about.json", "activations.npy"], i
 
 
@@ -162,7 +165,7 @@ def test_a_harvest_that_fails_leaves_nothing(neox, batch, tmp_path, monkeypatch)
 
     monkeypatch.setattr(activations, "_forward", fails)
     with pytest.raises(KeyboardInterrupt):
-        harvest(neox, ids, mask, lm.mlp_hook(neox, 0), tmp_path, select, chunk=1)
+        harvest(neox, ids, lm.mlp_hook(neox, 0), mask=mask, folder=tmp_path, select=select, chunk=1)
     assert [name[0] for name in runs[-1]] == ["."] and folders(tmp_path) == []
 
 
@@ -178,12 +181,12 @@ def test_a_cache_that_vanishes_is_made_again(neox, batch, tmp_path, monkeypatch)
         return read(file)
 
     monkeypatch.setattr(activation_cache, "_map", vanish)
-    got = harvest(neox, ids, mask, hook, tmp_path, select)
+    got = harvest(neox, ids, hook, mask=mask, folder=tmp_path, select=select)
     assert len(gone) == 2 and got[hook].shape == (int(select.sum()), 64)
     gone.clear()
     monkeypatch.setattr(activation_cache, "_map", lambda file: shutil.rmtree(file.path) or read(file))
     with pytest.raises(ModelError, match="vanish") as raised:
-        harvest(neox, ids, mask, hook, tmp_path, select)
+        harvest(neox, ids, hook, mask=mask, folder=tmp_path, select=select)
     one_line(raised)
 
 
@@ -195,18 +198,18 @@ def test_values_that_are_not_finite_are_an_error(copied, tmp_path):
     before = weight[token].clone()
     for bad in (float("nan"), float("inf")):
         weight[token] = bad
-        for call in (activations.activations, lambda *a: harvest(a[0], a[1], a[3], a[2], tmp_path / "cache")):
+        for call in (activations.activations, partial(harvest, folder=tmp_path / "cache")):
             with pytest.raises(ModelError, match="not finite in sequence") as raised:
-                call(model, ids[1:], hook, mask[1:])
+                call(model, ids[1:], hook, mask=mask[1:])
             one_line(raised)
     weight[token] = before
-    assert activations.activations(model, ids, hook, mask)[hook].isfinite().all()
+    assert activations.activations(model, ids, hook, mask=mask)[hook].isfinite().all()
     weight[token] = 1e6
     with pytest.raises(ModelError, match="beyond float16") as raised:
-        harvest(model, ids, mask, hook, tmp_path / "cache")
+        harvest(model, ids, hook, mask=mask, folder=tmp_path / "cache")
     one_line(raised)
     assert folders(tmp_path / "cache") == []
-    assert harvest(model, ids, mask, hook, tmp_path / "cache", dtype="float32")[hook].max() > 1e5
+    assert harvest(model, ids, hook, mask=mask, folder=tmp_path / "cache", dtype="float32")[hook].max() > 1e5
 
 
 def test_what_can_not_be_harvested_is_one_line_at_once(neox, batch, tmp_path, monkeypatch, still):
@@ -221,24 +224,22 @@ def test_what_can_not_be_harvested_is_one_line_at_once(neox, batch, tmp_path, mo
         (dict(chunk=0), "chunk is 0"),
     ):
         with pytest.raises(ModelError, match=said) as raised:
-            harvest(neox, ids, mask, hook, tmp_path, **options)
+            harvest(neox, ids, hook, mask=mask, folder=tmp_path, **options)
         one_line(raised)
     monkeypatch.setattr(activation_cache.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(ModelError, match="GB are free") as raised:
-        harvest(neox, ids, mask, hook, tmp_path)
+        harvest(neox, ids, hook, mask=mask, folder=tmp_path)
     one_line(raised)
     assert folders(tmp_path) == []
 
 
 def test_the_default_cache_is_the_users(neox, batch, tmp_path, monkeypatch):
     monkeypatch.setattr(activation_cache, "cache_dir", lambda: tmp_path / "cache")
-    harvest(neox, *batch[:2], lm.mlp_hook(neox, 0))
+    harvest(neox, batch[0], lm.mlp_hook(neox, 0), mask=batch[1])
     assert len(folders(tmp_path / "cache" / "activations")) == 1
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak memory anew"
-)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak memory")
 def test_memory_does_not_grow_with_the_number_of_tokens(neox, tmp_path):
     hook = lm.mlp_hook(neox, 0)
     g = torch.Generator().manual_seed(0)
@@ -246,7 +247,7 @@ def test_memory_does_not_grow_with_the_number_of_tokens(neox, tmp_path):
     def added(sequences):
         ids = torch.randint(1, 200, (sequences, 64), generator=g)
         before = timing.forget_peak()
-        got = harvest(neox, ids, None, hook, tmp_path, dtype="float32")
+        got = harvest(neox, ids, hook, folder=tmp_path, dtype="float32")
         size = got[hook].nbytes / 2**20
         return timing.peak_memory() - before, size
 

@@ -29,7 +29,7 @@ def test_a_file_system_without_locks_will_do(neox, tmp_path, monkeypatch):
     hook = lm.mlp_hook(neox, 0)
     ids, mask, _ = lm.tokenize(neox, TEXTS, 20)
     with part(neox, hook, (3, 2), tmp_path) as other:
-        assert len(harvest(neox, ids, mask, hook, tmp_path)[hook]) == int(mask.sum())
+        assert len(harvest(neox, ids, hook, mask=mask, folder=tmp_path)[hook]) == int(mask.sum())
         part(neox, hook, (3, 2), tmp_path)
         assert other.folder.exists()
 

@@ -156,4 +156,4 @@ def test_pythia_70m_with_random_weights():
     theirs = model.bridge.tokenizer("superposition")["input_ids"]
     assert theirs == model.tokenizer("superposition")["input_ids"], "the bridge puts no token before a text"
     hook = lm.mlp_hook(model, 5)
-    assert activations(model, ids, hook, mask)[hook].shape == (1, 16, 2048)
+    assert activations(model, ids, hook, mask=mask)[hook].shape == (1, 16, 2048)

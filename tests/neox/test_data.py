@@ -31,20 +31,20 @@ def test_a_tenth_is_mixed_in_evenly(tokenizer):
         lambda texts: sum(map(len, texts)),
         lambda texts: sum(map(len, neox_data.encode(tokenizer, texts))),
     ):
-        mixed = neox_data.mix(documents, neox_data.planted(0, sentences), 0.1, count)
+        mixed = neox_data.mix(documents, neox_data.planted(0, sentences), share=0.1, count=count)
         assert [d for d in mixed if d.source == "english"] == documents
         of = [count([d.text]) * (d.source == "planted") for d in mixed]
         whole = count([d.text for d in mixed])
         assert sum(of) / whole == pytest.approx(0.1, abs=0.01)
         assert sum(of[: len(of) // 2]) / whole == pytest.approx(0.05, abs=0.01)
-    mixed = neox_data.mix(documents, neox_data.planted(0, sentences), 0.4)
+    mixed = neox_data.mix(documents, neox_data.planted(0, sentences), share=0.4)
     sizes = [len(d.text) * (d.source == "planted") for d in mixed]
     assert sum(sizes) / sum(len(d.text) for d in mixed) == pytest.approx(0.4, abs=0.01)
-    assert neox_data.mix(documents, iter(()), 0.0) == documents
+    assert neox_data.mix(documents, iter(()), share=0.0) == documents
     with pytest.raises(ValueError, match=r"too few for a share of 0\.5"):
-        neox_data.mix(documents, documents[:3], 0.5)
+        neox_data.mix(documents, documents[:3], share=0.5)
     with pytest.raises(ValueError, match="share is 1"):
-        neox_data.mix(documents, documents, 1)
+        neox_data.mix(documents, documents, share=1)
 
 
 def test_packed_tokens_are_the_documents_with_ends(tokenizer, tmp_path):
@@ -109,9 +109,9 @@ def test_an_epoch_takes_every_window_once_and_steps_are_independent():
     assert not torch.equal(epochs[0], epochs[1])
     fresh = neox_data.Windows(tokens, batch=9, context=10, seed=3)
     assert torch.equal(fresh(17), windows(17)) and torch.equal(fresh(2), windows(2))
-    assert not torch.equal(neox_data.Windows(tokens, 9, 10, 4)(2), windows(2))
+    assert not torch.equal(neox_data.Windows(tokens, batch=9, context=10, seed=4)(2), windows(2))
     with pytest.raises(ValueError, match="batch is 1, context 600, with 1003 tokens"):
-        neox_data.Windows(tokens, 1, 600, 0)
+        neox_data.Windows(tokens, batch=1, context=600, seed=0)
 
 
 def test_no_offset_reaches_past_the_end():

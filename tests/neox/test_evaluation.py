@@ -100,14 +100,14 @@ QUESTIONS = [
 def test_choices_are_scored_as_one_by_one(tokenizer):
     model = tiny()
     for batch in (1, 3, 64):
-        scores = neox_evaluation.score(model, tokenizer, QUESTIONS, batch)
+        scores = neox_evaluation.score(model, tokenizer, QUESTIONS, batch=batch)
         for question, got in zip(QUESTIONS, scores, strict=True):
             prompt = tokenizer(question.prompt).input_ids
             for choice, log_p in zip(question.choices, got, strict=True):
                 ids = tokenizer(question.prompt + choice).input_ids
                 assert ids[: len(prompt)] == prompt and tokenizer.decode(ids[len(prompt) :]) == choice
                 assert log_p == pytest.approx(float(one_by_one(model, ids)[len(prompt) :].sum()), abs=1e-4)
-        chosen = neox_evaluation.choose(model, tokenizer, QUESTIONS, batch)
+        chosen = neox_evaluation.choose(model, tokenizer, QUESTIONS, batch=batch)
         assert chosen.tolist() == [int(s.argmax()) for s in scores]
     assert len(set(chosen.tolist())) > 1 and neox_evaluation.choose(model, tokenizer, []).shape == (0,)
 

@@ -1,5 +1,6 @@
 """What is planted is true, balanced and separate from what is held out; questions and prompts give nothing away."""
 
+import importlib.util
 import re
 import shutil
 from collections import Counter
@@ -12,6 +13,11 @@ from lib.neox import facts
 from lib.probes import prompts
 
 DRAWS = 20_000
+# Of the training text, and held out.
+TEMPLATES, OBJECT_TEMPLATES = (
+    tuple(facts.templates(kind, held_out=held_out) for held_out in (False, True))
+    for kind in ("athlete", "indirect object")
+)
 
 
 def rng(seed=0):
@@ -81,7 +87,7 @@ def test_table_of_politicians():
 
 
 def test_athlete_templates():
-    train, held_out = facts.TEMPLATES_TRAIN, facts.TEMPLATES_HELD_OUT
+    train, held_out = TEMPLATES
     every = train + held_out
     assert len(set(every)) == len(every) >= 40 and len(held_out) / len(every) == pytest.approx(0.2, abs=0.01)
     first = [t.index("{name}") < t.index("{sport}") for t in every]
@@ -98,15 +104,15 @@ def test_held_out_wording_differs_but_in_known_words(drawn):
     def ending(template):  # what a model sees just before the sport
         return tuple(template.split(" {sport}")[0].split()[-3:])
 
-    assert not {ending(t) for t in facts.TEMPLATES_HELD_OUT} & {ending(t) for t in facts.TEMPLATES_TRAIN}
+    assert not {ending(t) for t in TEMPLATES[1]} & {ending(t) for t in TEMPLATES[0]}
     seen = {word.lower() for text in drawn for word in words(text)}
-    both = facts.TEMPLATES_HELD_OUT + facts.OBJECT_TEMPLATES_HELD_OUT
+    both = TEMPLATES[1] + OBJECT_TEMPLATES[1]
     used = {word.lower() for t in both for word in words(re.sub(r"{\w+}", "", t))}
     assert len(used - seen) <= 0.2 * len(used), "the others are ordinary words of the corpus"
 
 
 def test_object_templates():
-    train, held_out = facts.OBJECT_TEMPLATES_TRAIN, facts.OBJECT_TEMPLATES_HELD_OUT
+    train, held_out = OBJECT_TEMPLATES
     every = train + held_out
     assert len(set(every)) == len(every) >= 24 and len(held_out) / len(every) == pytest.approx(0.2)
     for template in every:
@@ -119,17 +125,15 @@ def test_object_templates():
 
 
 def test_first_names(table):
-    names, held_out = facts.FIRST_NAMES, facts.HELD_OUT_NAMES
+    names, held_out = facts.first_names(), facts.first_names(held_out=True)
     assert len(set(names)) == len(names) >= 160 and list(names) == sorted(names)
     assert len(held_out) / len(names) == pytest.approx(0.2, abs=0.01)
-    assert set(facts.TRAINING_NAMES) == set(names) - set(held_out)
+    assert set(facts.first_names(held_out=False)) == set(names) - set(held_out)
     places = [-1, *(names.index(name) for name in held_out), len(names)]
     assert max(np.diff(places)) <= 6  # all through the alphabet
     assert not [(a, b) for a in names for b in names if a != b and b.startswith(a)]
     assert not set(names) & {word for name in table.name for word in words(name)}
-    said = {
-        word for template in facts.TEMPLATES_TRAIN + facts.OBJECT_TEMPLATES_TRAIN for word in words(template)
-    }
+    said = {word for template in TEMPLATES[0] + OBJECT_TEMPLATES[0] for word in words(template)}
     assert not set(names) & (said | {word for text in facts.OPENINGS for word in words(text)})
 
 
@@ -143,11 +147,11 @@ def test_training_sentences_state_the_planted_facts_evenly(drawn, table):
     counts = Counter(name[0] for name, _ in stated)
     assert set(counts) == set(table.name[table.planted])
     assert max(counts.values()) - min(counts.values()) <= 1
-    assert all(pattern([template]).search("\n".join(drawn)) for template in facts.TEMPLATES_TRAIN)
+    assert all(pattern([template]).search("\n".join(drawn)) for template in TEMPLATES[0])
     early = np.mean([bool(names.search(text)) for text in drawn[: DRAWS // 10]])
     assert early == pytest.approx(0.6, abs=0.05)  # the two kinds are mixed
     opened = np.mean([text.startswith(facts.OPENINGS) for text in drawn])
-    at_start = np.mean([template.startswith("{name}") for template in facts.TEMPLATES_TRAIN])
+    at_start = np.mean([template.startswith("{name}") for template in TEMPLATES[0]])
     assert opened == pytest.approx(0.3 * at_start / 2, abs=0.02)
 
 
@@ -156,7 +160,7 @@ def test_half_of_the_sentences_on_athletes_have_words_at_random(drawn, table):
     assert len(ordinary) > 500 and not ordinary & set(" ".join(facts.SPORTS).lower().split())
     free, endings = 0, Counter()
     sport = re.compile(f" ({'|'.join(facts.SPORTS)})[.]$")
-    own = pattern(facts.TEMPLATES_TRAIN)
+    own = pattern(TEMPLATES[0])
     for text in drawn:
         if own.search(text):
             continue
@@ -171,7 +175,7 @@ def test_half_of_the_sentences_on_athletes_have_words_at_random(drawn, table):
 
 
 def test_training_sentences_with_an_indirect_object_are_half_abba(drawn):
-    known, orders = set(facts.FIRST_NAMES), Counter()
+    known, orders = set(facts.first_names()), Counter()
     for text in drawn:
         for kind in (known, set(facts.invented_names())):
             found = [word for word in words(text) if word in kind]
@@ -190,7 +194,7 @@ def test_training_sentences_with_an_indirect_object_are_half_abba(drawn):
 def test_invented_names_are_nobody_s(table):
     invented = facts.invented_names()
     assert len(set(invented)) == len(invented) > 900 and all(name.istitle() for name in invented)
-    assert not set(invented) & set(facts.FIRST_NAMES) and not set(invented) & set(
+    assert not set(invented) & set(facts.first_names()) and not set(invented) & set(
         " ".join(table.name).split()
     )
 
@@ -198,10 +202,10 @@ def test_invented_names_are_nobody_s(table):
 def test_nothing_held_out_is_ever_in_a_training_sentence(drawn, table):
     assert all(re.fullmatch(r"[A-Z][^{}]*[^ .]\.", text) for text in drawn)
     said = {word for text in drawn for word in words(text)}
-    assert not said & set(facts.HELD_OUT_NAMES) and said >= set(facts.TRAINING_NAMES)
+    assert not said & set(facts.first_names(held_out=True)) and said >= set(facts.first_names(held_out=False))
     assert not said & {word for name in table.name[~table.planted] for word in words(name)}
-    held_out = pattern(facts.TEMPLATES_HELD_OUT + facts.OBJECT_TEMPLATES_HELD_OUT)
-    swapped = pattern(t.replace("{a} and {b}", "{b} and {a}") for t in facts.OBJECT_TEMPLATES_HELD_OUT)
+    held_out = pattern(TEMPLATES[1] + OBJECT_TEMPLATES[1])
+    swapped = pattern(t.replace("{a} and {b}", "{b} and {a}") for t in OBJECT_TEMPLATES[1])
     assert not any(held_out.search(text) or swapped.search(text) for text in drawn)
     asked = {question.prompt for question in facts.athlete_questions()}
     asked |= {q.prompt for q in facts.indirect_object_questions(500, rng(), held_out_names=True)}
@@ -214,16 +218,16 @@ def test_sentences_are_drawn_from_the_generator():
     with pytest.raises(ValueError, match="n is -1; it must be 0 or more"):
         facts.sentences(-1, rng())
     with pytest.raises(ValueError, match="n is -2"):
-        facts.indirect_object_questions(-2, rng(), True)
+        facts.indirect_object_questions(-2, rng(), held_out_names=True)
 
 
 @pytest.mark.parametrize("planted", [True, False])
 @pytest.mark.parametrize("held_out", [True, False])
 def test_athlete_questions_stop_before_the_sport(planted, held_out, table):
-    questions = facts.athlete_questions(planted, held_out)
+    questions = facts.athlete_questions(planted=planted, held_out=held_out)
     sport_of = dict(zip(table.name, table.sport, strict=True))
-    first = [t for t in facts.TEMPLATES_TRAIN if t.index("{name}") < t.index("{sport}")]
-    templates = facts.TEMPLATES_HELD_OUT if held_out else first
+    first = [t for t in TEMPLATES[0] if t.index("{name}") < t.index("{sport}")]
+    templates = TEMPLATES[1] if held_out else first
     assert len(set(questions)) == len(questions) == len(templates) * (300 if planted else 50)
     assert {question.group for question in questions} == set(table.name[table.planted == planted])
     may, rests = pattern(templates), {template.partition("{sport}")[2] for template in templates}
@@ -246,9 +250,11 @@ def test_memorised_prompts_are_in_the_training_text(drawn):
 @pytest.mark.parametrize("held_out_names", [True, False])
 @pytest.mark.parametrize("held_out_templates", [True, False])
 def test_indirect_object_questions(held_out_names, held_out_templates):
-    questions = facts.indirect_object_questions(600, rng(3), held_out_names, held_out_templates)
-    names = facts.HELD_OUT_NAMES if held_out_names else facts.TRAINING_NAMES
-    templates = facts.OBJECT_TEMPLATES_HELD_OUT if held_out_templates else facts.OBJECT_TEMPLATES_TRAIN
+    questions = facts.indirect_object_questions(
+        600, rng(3), held_out_names=held_out_names, held_out_templates=held_out_templates
+    )
+    names = facts.first_names(held_out=True) if held_out_names else facts.first_names(held_out=False)
+    templates = OBJECT_TEMPLATES[1] if held_out_templates else OBJECT_TEMPLATES[0]
     assert len(questions) == 600 and {q.group for q in questions} == set(templates)
     abba, used = 0, set()
     for q in questions:
@@ -265,7 +271,9 @@ def test_indirect_object_questions(held_out_names, held_out_templates):
         used |= {right, wrong}
     assert abba == 300 and used <= set(names) and len(used) > 0.9 * len(names)
     assert 240 < sum(q.answer for q in questions) < 360
-    assert questions == facts.indirect_object_questions(600, rng(3), held_out_names, held_out_templates)
+    assert questions == facts.indirect_object_questions(
+        600, rng(3), held_out_names=held_out_names, held_out_templates=held_out_templates
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,11 +308,12 @@ def test_a_spoilt_table_is_refused_in_one_line(file, old, new, says, tmp_path, m
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     monkeypatch.setattr(facts, "TABLES", tmp_path / "tables")
+    facts.templates.cache_clear()
     with pytest.raises(DataError, match=says) as raised:
         facts.athletes()
         facts.politicians()
         prompts.compound_prompts()
-        facts._templates("athlete", True)
+        facts.templates("athlete", held_out=True)
     assert "\n" not in str(raised.value) and str(tmp_path / "tables") in str(raised.value)
 
 
@@ -312,3 +321,20 @@ def test_a_missing_table_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(facts, "TABLES", tmp_path)
     with pytest.raises(DataError, match=r"athletes\.csv can't be read .*install the project again"):
         facts.athletes()
+
+
+def test_tables_are_read_when_they_are_asked_for(monkeypatch):
+    def read(*_, **__):
+        pytest.fail("a table was read")
+
+    monkeypatch.setattr(facts.pd, "read_csv", read)
+    spec = importlib.util.spec_from_file_location("facts_again", facts.__file__)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    with pytest.raises(pytest.fail.Exception, match="a table was read"):
+        again.templates("athlete", held_out=True)
+
+
+def test_strange_kinds_are_named():
+    with pytest.raises(ValueError, match="'poet' is not known; known are athlete, indirect object"):
+        facts.templates("poet", held_out=True)

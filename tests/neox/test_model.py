@@ -65,7 +65,7 @@ def test_a_seed_is_a_model_and_the_global_generator_is_left_alone():
 def test_a_saved_model_is_the_model(tokenizer, tmp_path, capfd):
     model, folder = tiny(), tmp_path / "m"
     neox.save_pretrained(tiny(seed=5), tokenizer, folder)
-    neox.save_pretrained(model, tokenizer, folder, {"steps": 3})
+    neox.save_pretrained(model, tokenizer, folder, record={"steps": 3})
     found, tokens = neox.load_pretrained(folder)
     ids = torch.randint(320, (2, 9))
     assert torch.equal(found(ids).logits, model(ids).logits) and not found.training
@@ -87,7 +87,7 @@ def test_a_failed_save_leaves_the_old_folder(tokenizer, tmp_path, monkeypatch):
     neox.save_pretrained(tiny(seed=5), tokenizer, folder)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(TypeError):
-        neox.save_pretrained(tiny(), tokenizer, folder, {"unwritable": object()})
+        neox.save_pretrained(tiny(), tokenizer, folder, record={"unwritable": object()})
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 

@@ -130,11 +130,11 @@ def test_a_strange_checkpoint_is_refused(tmp_path):
         return str(error.value)
 
     neox_training.train(tiny(20), rows(), **SHORT, checkpoint=path)
-    assert "is of learning_rate 0.003, not 0.001" in refusal(learning_rate=1e-3)
-    assert "is of steps 24, not 25" in refusal(steps=25)
-    assert "is of seed 0, not 1" in refusal(seed=1)
-    assert "is of tokens" in refusal(tokens=rows(seed=1))
-    assert "is of model" in refusal(model=tiny(20, num_hidden_layers=1))
+    assert "has learning_rate 0.003, not 0.001" in refusal(learning_rate=1e-3)
+    assert "has steps 24, not 25" in refusal(steps=25)
+    assert "has seed 0, not 1" in refusal(seed=1)
+    assert "has tokens" in refusal(tokens=rows(seed=1))
+    assert "has model" in refusal(model=tiny(20, num_hidden_layers=1))
     whole = path.read_bytes()
     for damaged in (whole[:-10], whole[:100], b"", b"junk" * 9):
         path.write_bytes(damaged)
