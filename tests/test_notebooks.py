@@ -1,8 +1,11 @@
 """Every study is a pair in step, executed, and clean."""
 
+import ast
+import io
 import json
 import re
 import shutil
+import tokenize
 from pathlib import Path
 
 import jupytext
@@ -14,6 +17,7 @@ from lib.pipeline import markup
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
+STRINGS = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 NAMES = sorted({path.stem for path in FOLDER.iterdir() if path.suffix in (".py", ".ipynb")})
 
 
@@ -58,6 +62,71 @@ def test_notebook_has_the_shape_of_a_study(name):
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     assert code[0].metadata.get("tags") == ["parameters"]
     assert code[1].metadata.get("tags") == ["check-parameters"]
+
+
+def code_cells(name):
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    return [
+        (number, cell.source) for number, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"
+    ]
+
+
+def python(source):
+    """A cell without its magics and shell lines."""
+    return "\n".join("pass" if line.lstrip()[:1] in ("%", "!") else line for line in source.splitlines())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_is_long(name):
+    lines = {
+        number: sum(bool(line.strip()) for line in text.splitlines()) for number, text in code_cells(name)
+    }
+    long = [f"cell {number}: {n}" for number, n in lines.items() if n > 25]
+    assert not long, f"{name}, lines of code; what is over 25 moves to lib/studies/{name}: {', '.join(long)}"
+
+
+def texts_of_calls(source):
+    """Of each string literal in calls of figure and table (a piece of an implicit concatenation is one): line, text."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("figure", "table")
+    ]
+    spans = [(call.lineno, call.end_lineno) for call in calls]
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    return [
+        (token.start[0], token.string)
+        for token in tokens
+        if token.type in STRINGS and any(a <= token.start[0] <= b for a, b in spans)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_captions_have_a_sentence_on_a_line(name):
+    """So that a change of one sentence is a change of one line."""
+    several = [
+        f"cell {number}, line {line}: {text[:60]}"
+        for number, source in code_cells(name)
+        for line, text in texts_of_calls(python(source))
+        if re.search(r"[.!?] +[A-Z]", text.rstrip("\"' "))
+    ]
+    assert not several, "\n".join(several)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('display.figure(fig, "One. Two.", "Alt")', 1),
+        ('display.figure(fig, ("One. "\n"Two."), f"A {x}. "\nf"B. C.")', 1),
+        ('display.table(t, "One 1.5 a. m. and $x. y$ (e.g. b).")', 0),
+        ('print("One. Two.")', 0),
+    ],
+)
+def test_what_counts_as_several_sentences(source, found):
+    assert (
+        sum(bool(re.search(r"[.!?] +[A-Z]", text.rstrip("\"' "))) for _, text in texts_of_calls(source))
+        == found
+    )
 
 
 def test_jupyterlab_keeps_a_pair_in_step(tmp_path):
