@@ -88,19 +88,25 @@ def test_a_notebook_without_a_check_is_refused(bare):
 
 
 def test_digest_follows_the_run(bare):
-    one = Run("quick", "a", "tiny", "T", {"shift": 1.0})
-    assert batch.digest(one) == batch.digest(Run("quick", "a", "tiny", "T", {"shift": 1.0}))
-    assert batch.digest(one) != batch.digest(Run("quick", "a", "tiny", "T", {"shift": 2.0}))
-    assert batch.digest(one) == batch.digest(Run("quick", "a", "tiny", "U", {"shift": 1.0})), "not the title"
+    one = Run("quick", "a", "tiny", title="T", parameters={"shift": 1.0})
+    assert batch.run_digest(one) == batch.run_digest(
+        Run("quick", "a", "tiny", title="T", parameters={"shift": 1.0})
+    )
+    assert batch.run_digest(one) != batch.run_digest(
+        Run("quick", "a", "tiny", title="T", parameters={"shift": 2.0})
+    )
+    assert batch.run_digest(one) == batch.run_digest(
+        Run("quick", "a", "tiny", title="U", parameters={"shift": 1.0})
+    ), "not the title"
 
 
 @pytest.mark.parametrize("name", ["pages.py", "markup.py", "templates/page.css", "templates/page.html.j2"])
 def test_what_renders_changes_the_page_alone(bare, name):
     a_run = Run("quick", "a", "tiny")
-    before = batch.digest(a_run), batch.render_digest("x")
+    before = batch.run_digest(a_run), batch.render_digest("x")
     with (bare / "lib" / "pipeline" / name).open("a") as file:
         file.write("\n")
-    assert batch.digest(a_run) == before[0] and batch.render_digest("x") != before[1]
+    assert batch.run_digest(a_run) == before[0] and batch.render_digest("x") != before[1]
 
 
 # --- one run ----------------------------------------------------------------------------------------------

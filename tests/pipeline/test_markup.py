@@ -13,8 +13,8 @@ from lib.reporting import display as report
 M = "{http://www.w3.org/1998/Math/MathML}"
 
 
-def tree(tex, display=False):
-    found = formula(tex, display)
+def tree(tex, block=False):
+    found = formula(tex, block=block)
     return ET.fromstring(found.removeprefix('<div class="formula">').removesuffix("</div>"))
 
 
@@ -37,7 +37,7 @@ def tree(tex, display=False):
     ],
 )
 def test_formulas_are_typeset_whole(tex):
-    root = tree(tex, display=True)
+    root = tree(tex, block=True)
     assert root.tag == f"{M}math" and root.get("display") == "block"
     assert "\\" not in "".join(root.itertext()) and "&" not in "".join(root.itertext())
 
