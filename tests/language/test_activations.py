@@ -167,7 +167,7 @@ def test_minilm_is_hugging_faces(capfd):
     assert len(modules) == 13
     for name in modules:
         same(ours[name], theirs[name], mask, atol=1e-4)
-    unmasked = activations(model, ids, lm.mlp_hook(model, 5), torch.ones_like(mask))
+    unmasked = activations(model, ids, lm.mlp_hook(model, 5), mask=torch.ones_like(mask))
     assert (unmasked[lm.mlp_hook(model, 5)] - ours[lm.mlp_hook(model, 5)])[mask].abs().max() > 1
     assert lm.decoded(model, model.tokenizer("embeddings")["input_ids"])[1:-1] == ["em", "bed", "ding", "s"]
     drawn = lm.load("all-MiniLM-L6-v2", random=0)
