@@ -1,7 +1,6 @@
 """Losses by source and choices, beside the plain computation one by one."""
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from helpers.small_neox import model as tiny
 from lib.language.corpus import Document
 from lib.neox import evaluation as neox_evaluation
 from lib.neox import training as neox_training
+from lib.neox.facts import Question
 from lib.neox.ngram import KneserNey
 
 
@@ -21,12 +21,8 @@ def tokenizer():
     return small_neox.tokenizer()
 
 
-@dataclass(frozen=True)
-class Question:
-    prompt: str
-    choices: tuple[str, ...]
-    answer: int = 0
-    group: str = ""
+def question(prompt, choices, answer=0):
+    return Question(prompt, choices, answer, group="")
 
 
 def one_by_one(model, ids: list[int]) -> torch.Tensor:
@@ -90,10 +86,10 @@ def test_the_ngrams_loss_is_over_the_same_tokens(tokenizer):
 
 
 QUESTIONS = [
-    Question("Then, Alice and Bob went to the store. Alice gave a snack to", (" Bob", " Alice")),
-    Question("Bob", (" snack", " the store", " zażółć gęślą jaźń")),
-    Question("1,234", (" x", " return x + 1")),
-    Question("", (" a", " the end")),
+    question("Then, Alice and Bob went to the store. Alice gave a snack to", (" Bob", " Alice")),
+    question("Bob", (" snack", " the store", " zażółć gęślą jaźń")),
+    question("1,234", (" x", " return x + 1")),
+    question("", (" a", " the end")),
 ]
 
 
@@ -115,11 +111,11 @@ def test_choices_are_scored_as_one_by_one(tokenizer):
 def test_choices_that_do_not_stand_alone_are_refused(tokenizer):
     model = tiny()
     with pytest.raises(ValueError, match="does not begin a token of its own after 'the sto'"):
-        neox_evaluation.choose(model, tokenizer, [Question("the sto", ("re", "p"))])
+        neox_evaluation.choose(model, tokenizer, [question("the sto", ("re", "p"))])
     with pytest.raises(ValueError, match="has no choices"):
-        neox_evaluation.choose(model, tokenizer, [Question("the", ())])
+        neox_evaluation.choose(model, tokenizer, [question("the", ())])
     with pytest.raises(ValueError, match="the model reads at most 64"):
-        neox_evaluation.choose(model, tokenizer, [Question("gęślą " * 30 + "x", (" a",))])
+        neox_evaluation.choose(model, tokenizer, [question("gęślą " * 30 + "x", (" a",))])
     with pytest.raises(ValueError, match="context is 65"):
         neox_evaluation.loss_per_byte(model, tokenizer, [Document("a", "b", "c")], context=65)
 
@@ -130,7 +126,7 @@ def test_a_model_taught_to_answer_answers(tokenizer):
     pairs = list(itertools.permutations(names, 2))
     sentences = [f"Then, {a} and {b} went to the store. {a} gave a snack to {b}." for a, b in pairs]
     questions = [
-        Question(s[: s.rindex(" ")], (f" {a}", f" {b}"), 1)
+        question(s[: s.rindex(" ")], (f" {a}", f" {b}"), 1)
         for s, (a, b) in zip(sentences, pairs, strict=True)
     ]
     tokens = np.concatenate([[*tokenizer(s).input_ids, 0] for s in sentences * 20]).astype(np.uint16)
