@@ -27,8 +27,8 @@
 #
 # This report rebuilds the models, repairs their training, and puts every claim of the document to a test that was
 # written down before it was run. The images are digits, of MNIST or of a smaller set; with Fashion-MNIST the ten classes
-# are garments numbered 0 to 9, and the claims about the shapes of digits are not tested. Source: Wiechecki, K. (2024), *Abstracting features using cluster-embedding
-# decomposition*; the claims and their rules are in `claims.yaml`.
+# are garments numbered 0 to 9, and the claims about the shapes of digits are not tested. Source: Wiechecki, K. (2024),
+# *Abstracting features using cluster-embedding decomposition*; the claims and their rules are in `claims.yaml`.
 
 # %% tags=["parameters"]
 dataset = "digits"  # "digits" (embedded, 8x8 enlarged), "mnist" or "fashion-mnist"
@@ -86,7 +86,7 @@ from lib.studies.mnist_superposition import (
     platonic,
     timing,
     toy,
-)  # fmt: skip
+)
 
 started = display.clock()
 display.style()
@@ -119,8 +119,6 @@ arms = outer.train_arms(
     decoder_steps=p.decoder_steps,
 )
 classifiers = outer.classifier_table(arms, data)
-
-# %%
 display.figure(*figures.classifiers(classifiers, outer.accuracy_at_checkpoints(arms, data)))
 
 # %% [markdown]
@@ -133,8 +131,6 @@ display.figure(*figures.classifiers(classifiers, outer.accuracy_at_checkpoints(a
 z = bottleneck.activations(arms, data)
 probes = bottleneck.probe_table(z, data)
 print(f"{int(z.kept.sum())} of {p.seeds} outer models have a bottleneck that varies")
-
-# %%
 display.figure(*figures.bottleneck(z.test[0], labels, probes))
 
 # %% [markdown]
@@ -158,8 +154,8 @@ display.figure(*figures.toy_model(toy_models))
 
 # %% [markdown]
 # **How to read it.** At the left, features are dense: the model keeps some subspace of 30 dimensions, in which no feature
-# has a direction of its own and each has a small share. Where the squares fall below 1, more features than neurons are represented.
-# At a *plateau* at 1/2, two features share a dimension with opposite signs, told apart by the ReLU.
+# has a direction of its own and each has a small share. Where the squares fall below 1, more features than neurons are
+# represented. At a *plateau* at 1/2, two features share a dimension with opposite signs, told apart by the ReLU.
 #
 # ## Inner models
 #
@@ -509,6 +505,6 @@ display.provenance(
     p,
     notebook="mnist_superposition",
     data={"name": data.name, "samples": data.samples, "sha256": data.sha256},
-    seeds=f"outer models 0-{p.seeds - 1}, {p.inner_seeds} inner seeds each; generators are seeded in the cells",
+    seeds=f"outer models 0-{p.seeds - 1}, {p.inner_seeds} inner seeds each; all generators have fixed seeds",
     started=started,
 )

@@ -87,10 +87,15 @@ def _toy(rng) -> Measured:
 class Plain:
     """The numbers of one unit, in Python's own arithmetic; `i` is an outer, noise, data or toy seed or a repetition."""
 
-    def __init__(self, t: Tables, i: int):
-        self.t, self.i = t, i
+    def __init__(self, t: Tables, rows: dict[str, list[dict]], i: int):
+        self.t, self.rows, self.i = t, rows, i
+
+    @classmethod
+    def all(cls, t: Tables) -> "list[Plain]":
+        """All units, by their number."""
         names = ("classifiers", "probes", "models", "similar", "gaussians", "denoised", "small", "times")
-        self.rows = {name: getattr(t, name).to_dict("records") for name in names}
+        rows = {name: getattr(t, name).to_dict("records") for name in names}
+        return [cls(t, rows, i) for i in range(max(map(len, (ALL, NOISE, DATA, TOY, REPETITIONS))))]
 
     def numbers(self, table, column, **where):
         return [row[column] for row in self.rows[table] if all(row[k] == v for k, v in where.items())]

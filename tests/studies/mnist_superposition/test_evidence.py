@@ -32,11 +32,16 @@ def found(t):
     return evidence.of(t)
 
 
+@pytest.fixture(scope="module")
+def plain(t):
+    return Plain.all(t)
+
+
 @pytest.mark.parametrize("name", RULES)
-def test_a_claim_is_judged_by_the_statistic_of_its_rule(t, found, name):
+def test_a_claim_is_judged_by_the_statistic_of_its_rule(plain, found, name):
     units, *rules = RULES[name]
     for got, rule in zip(found[name][:2], rules, strict=True):
-        expected = [float(rule(Plain(t, i))) for i in units]
+        expected = [float(rule(plain[i])) for i in units]
         assert list(got) == pytest.approx(expected, rel=1e-9, abs=1e-12)
         assert np.ptp(expected) > 0, "units that are all alike would hide an exchanged axis"
 
@@ -50,13 +55,11 @@ def test_every_claim_of_the_study_has_evidence_that_can_be_judged(t, found):
         assert verdict.control_mean is not None, name
 
 
-def test_notes_are_of_the_numbers_beside_them(t, found):
-    more = sum(
-        u.model("hoyer", "DeePWAK") > u.model("hoyer", "Autoencoder") for u in (Plain(t, i) for i in KEPT)
-    )
+def test_notes_are_of_the_numbers_beside_them(plain, found):
+    more = sum(plain[i].model("hoyer", "DeePWAK") > plain[i].model("hoyer", "Autoencoder") for i in KEPT)
     assert 0 < more < len(KEPT)
     assert found["sparsity-from-diffusion"][2] == f"positive in {more} of {len(KEPT)} outer models"
-    used = statistics.mean(Plain(t, i).noise("used", "DeePWAK", centres=3) for i in NOISE)
+    used = statistics.mean(plain[i].noise("used", "DeePWAK", centres=3) for i in NOISE)
     assert found["fewer-than-k-gaussian"][2] == f"on three separate Gaussians {used:.1f} clusters are used"
     assert {name for name, values in found.items() if len(values) > 2} == {
         "sparsity-from-diffusion",
@@ -82,10 +85,10 @@ def test_the_shapes_of_digits_are_not_tested_on_garments(t, found):
     assert claims.tally(verdicts)["not tested"] == 4
 
 
-def test_what_the_answer_quotes(t):
-    assert evidence.repaired_floor(t).tolist() == [mnist_rules.lower_floor(Plain(t, i)) for i in NOISE]
-    assert t.unit("leak", "DeePWAK") == pytest.approx([Plain(t, i).model("leak", "DeePWAK") for i in KEPT])
-    assert t.on_noise("fvu", "DeePWAK").tolist() == [Plain(t, i).noise("fvu", "DeePWAK") for i in NOISE]
+def test_what_the_answer_quotes(t, plain):
+    assert evidence.repaired_floor(t).tolist() == [mnist_rules.lower_floor(plain[i]) for i in NOISE]
+    assert t.unit("leak", "DeePWAK") == pytest.approx([plain[i].model("leak", "DeePWAK") for i in KEPT])
+    assert t.on_noise("fvu", "DeePWAK").tolist() == [plain[i].noise("fvu", "DeePWAK") for i in NOISE]
 
 
 def test_a_density_without_represented_features_is_not_a_number(t):
