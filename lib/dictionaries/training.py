@@ -218,7 +218,10 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
 
 def _models(about: dict) -> list:
     """The models that a checkpoint is of, in today's names."""
-    if about.get("format", 1) == 1:
+    version = about.get("format", 1)
+    if version not in (1, FORMAT):
+        raise ValueError(f"it has format {version!r}; this version reads formats 1 and {FORMAT}")
+    if version == 1:
         return [[key, [kind, renamed(config), lr]] for key, (kind, config, lr) in about["models"]]
     return about["models"]
 

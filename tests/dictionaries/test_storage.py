@@ -1,9 +1,11 @@
 """Saved is loaded: the same model, or one clear error; and SAELens reads what is exported."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers.plain import generator
@@ -13,6 +15,7 @@ from lib.dictionaries.sae import L1, BatchTopK, TopK
 from lib.dictionaries.storage import KINDS, StorageError
 from lib.studies.speed import peers
 
+FORMAT_1 = Path(__file__).parent / "format1"
 OPTIONS = {
     "TopK": dict(tied=True, dead_after=7),
     "BatchTopK": {},
@@ -68,6 +71,31 @@ def test_loaded_tensors_lie_where_torch_would_put_them(name, tmp_path):
     storage.save(trained(KINDS[name], **OPTIONS[name]), tmp_path / "m")
     for key, value in storage.load(tmp_path / "m").state_dict().items():
         assert value.data_ptr() % 64 == 0, key
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_of_format_1_are_read(name, tmp_path):
+    """Written by the code of that time, with what it computed: d was the target's width, n the latents."""
+    model, data = storage.load(FORMAT_1 / f"{name}.safetensors"), load_file(FORMAT_1 / "outputs.safetensors")
+    sizes = {"d_in": 5, "d_sae": 9, "k": 2, "d_out": None, "replicas": 2}
+    if name == "Ridge":
+        sizes |= {"d_in": 6, "d_out": 5}
+    assert type(model) is KINDS[name] and sizes.items() <= model.config.items()
+    options = {key: value for key, value in OPTIONS[name].items() if key not in ("d_in", "d_out")}
+    assert options.items() <= model.config.items()
+    given = [data[key] for key in (f"{name}/input", f"{name}/target") if key in data]
+    torch.testing.assert_close(model(*given), data[f"{name}/output"], atol=1e-5, rtol=1e-5)
+    storage.save(model, tmp_path / "m")
+    again = storage.load(tmp_path / "m")
+    assert again.config == model.config and list(again.config)[:5] == [
+        "d_in",
+        "d_sae",
+        "k",
+        "d_out",
+        "replicas",
+    ]
+    with safe_open(tmp_path / "m", "pt") as file:
+        assert json.loads(file.metadata()[storage.KEY])["format"] == 2
 
 
 def test_a_loaded_model_trains_on(tmp_path):

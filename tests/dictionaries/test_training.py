@@ -1,6 +1,8 @@
 """A training that was killed goes on as if it had not been; replicas and models do not disturb each other."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -284,6 +286,52 @@ def test_a_checkpoint_of_another_training_is_one_clear_error(others, settings, t
     with pytest.raises(ValueError, match=r"checkpoint .* does not fit"):
         fit(others(), stream(replicas=others()["top-k"].replicas), checkpoint=path, **SETTINGS | settings)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["top-k", "ridge"])
+def test_checkpoints_of_format_1_are_gone_on_from(name, tmp_path):
+    """Of a training of 6 steps that the code of that time was stopped in after 4, and where it ended uninterrupted."""
+    folder = Path(__file__).parent / "format1"
+    path = Path(shutil.copy(folder / f"checkpoint-{name}.safetensors", tmp_path))
+    sizes = {"d_sae": 9, "k": 2, "replicas": 2}
+    model = {
+        "top-k": lambda: TopK(d_in=5, **sizes),
+        "ridge": lambda: Ridge(d_in=6, d_out=5, **sizes),
+    }[name]()
+
+    def stream(g):
+        while True:
+            a = torch.randn(2, 8, 6, generator=g)
+            yield (a, a[..., :5]) if name == "ridge" else a[..., :5]
+
+    out = fit(
+        {name: model}, stream(generator(3)), steps=6, records=3, snapshots=(2,), checkpoint=path, every=2
+    )
+    assert out.steps == [2, 4, 6] and list(out.snapshots) == [2]
+    for key, value in load_file(folder / f"trained-{name}.safetensors").items():
+        torch.testing.assert_close(model.state_dict()[key], value, atol=1e-4, rtol=1e-4)
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["training"])
+    assert about["format"] == 2 and about["models"][0][1][1] == model.config
+
+
+def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
+    path = checkpoint(tmp_path / "c")
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["training"])
+    save_file(load_file(path), path, {"training": json.dumps(about | {"format": 3})})
+    with pytest.raises(ValueError, match=r"does not fit this training \(it has format 3; .* 1 and 2"):
+        fit(models(["top-k", "ridge"]), stream(), checkpoint=path, **SETTINGS)
+
+
+def test_activations_with_positions_train_as_their_tokens(tmp_path):
+    """`(batch, pos, d_in)`, as language models give them, for one replica."""
+    flat, shaped = models(["top-k"], replicas=1), models(["top-k"], replicas=1)
+    one = fit(flat, (x[0] for x in stream(replicas=1)), steps=7)
+    other = fit(shaped, (x.view(4, 5, 6) for x in stream(replicas=1)), steps=7)
+    assert_same(flat, shaped)
+    assert torch.equal(torch.stack(one.fvu["top-k"]), torch.stack(other.fvu["top-k"]))
+    assert torch.stack(one.fvu["top-k"]).shape == (7, 1)
 
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
