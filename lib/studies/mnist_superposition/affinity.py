@@ -36,12 +36,12 @@ def pwak(
 
 
 def diffuse(
-    K: Float[Tensor, "*batch k n"],
-    E: Float[Tensor, "*batch n d"],
+    K: Float[Tensor, "*#batch k n"],
+    E: Float[Tensor, "*#batch n d"],
     *,
     normalise: Normalise = "columns",
     eps: float | None = None,
-) -> Float[Tensor, "*batch n d"]:
+) -> Float[Tensor, "*#batch n d"]:
     """PWAK(K) E, each embedding replaced by the affinity-weighted mean of the others: O(nk(k+d)) time, O(nk) memory.
 
     With s = sum_j K_j, q_i = |K_i|^2 and c_i = K_i . s - q_i (the affinity of i to all others):

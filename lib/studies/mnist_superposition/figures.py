@@ -213,7 +213,7 @@ def denoising(runs: Sequence[Denoised], pictures: Float[Tensor, "n d"], *, first
 
 
 def _at(curve: pd.DataFrame, k: int) -> float:
-    return curve.set_index("k")["clean"][k]
+    return float(curve.set_index("k")["clean"][k])
 
 
 def leak(stats: pd.DataFrame, noise: pd.DataFrame) -> Drawn:

@@ -81,9 +81,12 @@ def test_toy_model(t):
 
 def test_losses():
     """Inner models have two replicas for each of three outer models, replicas of one beside each other."""
-    outer = {arm: Trained(None, [1, 2], torch.ones(2, 5) * i) for i, arm in enumerate(figures.ARM_COLOURS, 1)}
+    outer = {
+        arm: Trained(torch.nn.Identity(), [1, 2], torch.ones(2, 5) * i)
+        for i, arm in enumerate(figures.ARM_COLOURS, 1)
+    }
     loss = torch.tensor([[1.0, 3, 10, 20, 0, 2], [1, 1, 3, 3, 8, 8]])
-    fig, _, alt = figures.losses(outer, {"SAE": Trained(None, [5, 9], loss)}, kept=3)
+    fig, _, alt = figures.losses(outer, {"SAE": Trained(torch.nn.Identity(), [5, 9], loss)}, kept=3)
     (band,) = fig.axes[1].collections
     assert fig.axes[1].lines[0].get_ydata() == pytest.approx([6, 4])
     assert set(np.round(band.get_paths()[0].vertices[:, 1], 5)) == {
