@@ -3,20 +3,45 @@
 Budgets are equal: a dictionary sees as many hidden states as the learned rotations of all variables together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from lib.dictionaries import coding, recovery
-from lib.dictionaries.base import Dictionary, TopK
+from lib.common.metrics import mean_and_rms
+from lib.dictionaries import coding
+from lib.dictionaries.base import Dictionary
 from lib.dictionaries.projective import Projective
-from lib.dictionaries.training import fit, scale
+from lib.dictionaries.sae import TopK
+from lib.dictionaries.selection import dense, mask
+from lib.dictionaries.training import fit
 from lib.studies.projective_dictionaries import interchange, variables
 
-BATCH, PAIRS, LATENTS = 1024, 32, 128  # hidden states a dictionary step; pairs a variable and step; latents
+BATCH, PAIRS, LATENTS = (
+    1024,
+    32,
+    128,
+)  # hidden states per dictionary step; pairs per variable and step; latents
+DIGIT_BATCH = 128  # pairs of digits per step of a rotation, and hidden states per step of their dictionaries
+DICTIONARIES = {"tied projection": Projective, "top-k": TopK}
+RATE = 3e-3  # learning rate of the dictionaries
+
+# A method's name, the dimensions it swaps, and what came of it.
+Judged = tuple[str, int, interchange.Scores]
+Accuracy = tuple[str, int, Tensor]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all ways of alignment search share: subspaces' widths, steps of a rotation, the source of random numbers."""
+
+    widths: Sequence[int]
+    steps: int
+    seed: int
+    generator: Generator
 
 
 def superposed(
@@ -30,39 +55,21 @@ def superposed(
 ) -> pd.DataFrame:
     """Interchange errors with 64 variables in 24 dimensions, by how many are active on average.
 
-    Tidy: method, width (dimensions swapped), active, seed, and the fields of `lib.studies.projective_dictionaries.interchange.Scores`.
+    Tidy: method, width (dimensions swapped), active, seed, and the fields of `interchange.Scores`.
     """
-    generator = torch.Generator().manual_seed(seed)
+    budget = Budget(widths, steps, seed, torch.Generator().manual_seed(seed))
     active = torch.tensor(actives, dtype=torch.float).repeat_interleave(seeds)
     trained = variables.train_superposed(active, seed=seed, steps=network_steps).model.eval()
-    untrained = variables.Superposed(len(active), generator=generator)
-    rows = []
-    for name, network in (("", trained), (", untrained network", untrained)):
-        test = variables.pairs(network, active, 64, generator)
-        for width in widths:
-            pairs = variables.interchanges(network, active, PAIRS, generator)
-            Q = interchange.learn_rotation(
-                pairs, network.tail, variables.squared_error, width, steps=steps, seed=seed
-            )
-            rows.append((f"learned rotation{name}", width, _judge(network, test, _swap(test, Q))))
-        if name:
-            continue
-        true = network.dictionary
-        random = F.normalize(torch.randn(true.shape, generator=generator), dim=-1)
-        for method, D in (("true direction", true), ("random direction", random)):
-            rows.append((method, 1, _judge(network, test, _swap(test, D[..., None]))))
-        states = (test.h_base, test.h_source, true, test.x_base > 0, test.x_source > 0)
-        swapped = interchange.swap_coefficient(*states, torch.arange(64)[None, :, None])
-        rows.append(("coefficient swap, true dictionary", 1, _judge(network, test, swapped)))
-        for kind, title in ((Projective, "tied projection"), (TopK, "top-k")):
-            parts = [
-                _dictionary(kind, network, active, i, seeds, test, steps, widths, generator)
-                for i in range(len(actives))
-            ]
-            for key in parts[0]:
-                method = f"{title}, {'coefficient swap' if key == 'swap' else 'span'}"
-                out = torch.cat([part[key] for part in parts])
-                rows.append((method, 1 if key == "swap" else key, _judge(network, test, out)))
+    untrained = variables.Superposed(len(active), generator=budget.generator)
+    test = variables.pairs(trained, active, n=64, generator=budget.generator)
+    rows = [
+        *_rotations("learned rotation", trained, active, test, budget),
+        *_known_directions(trained, test, budget.generator),
+    ]
+    for title, kind in DICTIONARIES.items():
+        rows += _subspaces(title, kind, trained, active, seeds, test, budget)
+    test = variables.pairs(untrained, active, n=64, generator=budget.generator)
+    rows += _rotations("learned rotation, untrained network", untrained, active, test, budget)
     frames = [
         pd.DataFrame({key: value.numpy() for key, value in judged._asdict().items()}).assign(
             method=method, width=width, active=active.int().numpy(), seed=list(range(seeds)) * len(actives)
@@ -72,55 +79,126 @@ def superposed(
     return pd.concat(frames, ignore_index=True)
 
 
+def _rotations(
+    method: str, network: variables.Superposed, active: Tensor, test: variables.Pairs, budget: Budget
+) -> list[Judged]:
+    """A learned rotation for every variable, at each width."""
+    rows = []
+    for width in budget.widths:
+        pairs = variables.interchanges(network, active, n=PAIRS, generator=budget.generator)
+        settings = {"loss": variables.squared_error, "steps": budget.steps, "seed": budget.seed}
+        Q = interchange.learn_rotation(pairs, network.tail, k=width, **settings)
+        rows.append((method, width, _judge(network, test, _swap(test, Q))))
+    return rows
+
+
+def _known_directions(
+    network: variables.Superposed, test: variables.Pairs, generator: Generator
+) -> list[Judged]:
+    """What needs no search: the true direction of a variable, a random one, and a swap of its true coefficient."""
+    true = network.dictionary
+    random = F.normalize(torch.randn(true.shape, generator=generator), dim=-1)
+    every = torch.arange(true.shape[1])[None, :, None]
+    swapped = interchange.swap_coefficient(
+        true,
+        every,
+        base=test.h_base,
+        source=test.h_source,
+        active_base=test.x_base > 0,
+        active_source=test.x_source > 0,
+    )
+    return [
+        ("true direction", 1, _judge(network, test, _swap(test, true[..., None]))),
+        ("random direction", 1, _judge(network, test, _swap(test, random[..., None]))),
+        ("coefficient swap, true dictionary", 1, _judge(network, test, swapped)),
+    ]
+
+
+def _subspaces(
+    title: str,
+    kind: type[Dictionary],
+    network: variables.Superposed,
+    active: Tensor,
+    seeds: int,
+    test: variables.Pairs,
+    budget: Budget,
+) -> list[Judged]:
+    """Spans of a dictionary's columns at each width, and a swap of one coefficient.
+
+    A dictionary is trained for each number active: the replicas with it are `seeds` in a row.
+    """
+    parts = []
+    for start in range(0, len(active), seeds):
+        mine = slice(start, start + seeds)
+        of_mine = variables.Pairs(*(part[mine] for part in test))
+        parts.append(_by_dictionary(kind, network.W.detach()[mine], active[mine], of_mine, budget))
+    spans = [torch.cat(states) for states in zip(*(spans for spans, _ in parts), strict=True)]
+    swapped = torch.cat([swapped for _, swapped in parts])
+    return [
+        *(
+            (f"{title}, span", width, _judge(network, test, h))
+            for width, h in zip(budget.widths, spans, strict=True)
+        ),
+        (f"{title}, coefficient swap", 1, _judge(network, test, swapped)),
+    ]
+
+
 def _swap(test: variables.Pairs, Q: Tensor) -> Tensor:
-    return interchange.swap_subspace(test.h_base, test.h_source, Q)
+    return interchange.swap_subspace(Q, base=test.h_base, source=test.h_source)
 
 
 @torch.no_grad()
 def _judge(network: variables.Superposed, test: variables.Pairs, h: Tensor) -> interchange.Scores:
-    return interchange.scores(interchange.through(network.tail, h), test.out_base, test.out_counterfactual)
+    out = interchange.through(network.tail, h)
+    return interchange.scores(out, base=test.out_base, counterfactual=test.out_counterfactual)
 
 
-def _dictionary(kind, network, active, i, seeds, test, steps, widths, generator) -> dict:
-    """Swapped hidden states of a dictionary trained on the replicas with one number active: by width, and "swap"."""
-    mine = slice(i * seeds, (i + 1) * seeds)
-    W, rates = network.W.detach()[mine], active[mine]
-    k = min(max(int(rates[0]), 1), W.shape[1] - 1)
-    sample = variables.sample(rates, 4000, W.shape[2], generator)
-    mean, rms = scale(sample @ W.mT)
-    model = kind(W.shape[1], LATENTS, k, replicas=seeds, generator=generator)
+def _by_dictionary(
+    kind: type[Dictionary], W: Tensor, active: Tensor, test: variables.Pairs, budget: Budget
+) -> tuple[list[Tensor], Tensor]:
+    """Hidden states swapped by a dictionary of the states of networks W `(replicas, d, m)` with one number active.
+
+    First a list of those whose span is swapped, by width; then those of which one coefficient is.
+    """
+    (replicas, d, m), generator = W.shape, budget.generator
+    sample = variables.sample(active, 4000, variables=m, generator=generator)
+    mean, rms = mean_and_rms(sample @ W.mT)
+    k = min(max(int(active[0]), 1), d - 1)
+    model = kind(d_in=d, d_sae=LATENTS, k=k, replicas=replicas, generator=generator)
 
     def states():
         while True:
-            yield (variables.sample(rates, BATCH, W.shape[2], generator) @ W.mT - mean) / rms
+            yield (variables.sample(active, BATCH, variables=m, generator=generator) @ W.mT - mean) / rms
 
-    hidden_states = 2 * PAIRS * W.shape[2] * steps
-    fit(
-        {"dictionary": model},
-        states(),
-        steps=max(1, hidden_states // BATCH),
-        lr=3e-3,
-        name="dictionary of states",
-    )
+    hidden_states = 2 * PAIRS * m * budget.steps
+    steps = max(1, hidden_states // BATCH)
+    fit({"dictionary": model}, states(), steps=steps, lr=RATE, name="dictionary of states")
     with torch.no_grad():
-        columns = interchange.choose_columns(_codes(model, (sample @ W.mT - mean) / rms), sample, max(widths))
+        codes = _codes(model, (sample @ W.mT - mean) / rms)
+        columns = interchange.choose_columns(codes, sample, k=max(budget.widths))
         rows = model.decoder.detach()
-        replica = torch.arange(seeds)[:, None, None]
-        out = {}
-        for width in widths:
-            Q = interchange.span(rows[replica, columns[..., :width]])
-            out[width] = interchange.swap_subspace(test.h_base[mine], test.h_source[mine], Q)
+        replica = torch.arange(replicas)[:, None, None]
+        spans = [
+            _swap(test, interchange.span(rows[replica, columns[..., :width]])) for width in budget.widths
+        ]
         # The mean is no feature: it is the same in base and source, and is left out of the coefficients.
-        base, source = (part[mine] - mean[:, None] for part in (test.h_base, test.h_source))
-        on = [_active(model, part / rms[:, None]) for part in (base, source)]
-        swapped = interchange.swap_coefficient(base, source, rows, *on, columns[..., :1])
-        out["swap"] = swapped + mean[:, None]
-    return out
+        base, source = (part - mean[:, None] for part in (test.h_base, test.h_source))
+        active_base, active_source = (_active(model, part / rms[:, None]) for part in (base, source))
+        swapped = interchange.swap_coefficient(
+            rows,
+            columns[..., :1],
+            base=base,
+            source=source,
+            active_base=active_base,
+            active_source=active_source,
+        )
+    return spans, swapped + mean[:, None]
 
 
 def _active(model: Dictionary, h: Tensor) -> Tensor:
+    """Which latents the hidden states use, bool with the latents last."""
     code = model.select(model.prepare(h.flatten(1, -2))[0])
-    return recovery.selected(code.index, code.valid, model.n).view(*h.shape[:-1], model.n)
+    return mask(code.index, code.valid, n=model.d_sae).view(*h.shape[:-1], model.d_sae)
 
 
 @torch.no_grad()
@@ -128,60 +206,58 @@ def _codes(model: Dictionary, h: Tensor) -> Tensor:
     """Dense codes: least-squares coefficients of a projection, strengths of others."""
     inputs, y = model.prepare(h)
     code = model.select(inputs)
-    projects = hasattr(model, "project")
-    beta = model.project(code, y).coefficients.view(code.index.shape) if projects else code.strength
-    return recovery.dense(code.index, torch.where(code.valid, beta, 0.0), model.n)
+    beta = code.strength
+    if model.projects:
+        beta = model.project(code, y).coefficients.view(code.index.shape)
+    return dense(code.index, torch.where(code.valid, beta, 0.0), n=model.d_sae)
 
 
 def digit_pairs(
     images: Tensor,
     labels: Tensor,
+    *,
     test_images: Tensor,
     test_labels: Tensor,
-    *,
-    seeds,
-    steps,
-    network_steps,
-    seed,
+    seeds: int,
+    steps: int,
+    network_steps: int,
+    seed: int,
+    widths: Sequence[int] = (8, 16),
 ) -> pd.DataFrame:
-    """Interchange accuracy of the left digit of a pair: learned rotations and dictionary columns, 8 and 16 dimensions.
+    """Interchange accuracy of the left digit of a pair: learned rotations and dictionary columns, by width.
 
-    Tidy: method, width, seed, accuracy (the share of pairs with both digits right that the network itself gets right).
+    Images are `(n, pixels)`, labels `(n,)`. Tidy: method, width, seed, accuracy (the share of pairs with both digits
+    right that the network itself gets right).
     """
-    generator = torch.Generator().manual_seed(seed)
-    settings = {"steps": network_steps, "seed": seed}
-    trained = variables.train_pair_network(images, labels, seeds, **settings).model.eval()
-    untrained = variables.PairNetwork(seeds, images.shape[-1], generator=generator)
-    rows, batch = [], 128
-    for name, network in (("", trained), (", untrained network", untrained)):
-        # No pair counts for a network that reads nothing: there all pairs with different digits do.
-        test = variables.digit_pairs(network, test_images, test_labels, 4000, generator, only_right=not name)
-        for width in (8, 16):
-            pairs = variables.digit_interchanges(network, images, labels, batch, generator)
-            Q = interchange.learn_rotation(
-                pairs, network.tail, variables.cross_entropy, width, steps=steps, seed=seed
-            )
-            rows.append((f"learned rotation{name}", width, variables.digit_accuracy(network, test, Q)))
-        if name:
-            continue
-        sample, left = _states(network, images, labels, seeds, 4000, generator)
-        rows.append(
-            (
-                "class means",
-                9,
-                variables.digit_accuracy(network, test, interchange.span(_means(sample, left))),
-            )
-        )
-        for kind, title in ((Projective, "tied projection"), (TopK, "top-k")):
-            found = _left_columns(kind, network, images, labels, seeds, 2 * batch * steps, generator)
-            for how, columns in found.items():
-                for width in (8, 16):
-                    accuracy = variables.digit_accuracy(network, test, interchange.span(columns[:, :width]))
-                    rows.append((f"{title}, {how}", width, accuracy))
-        for width in (8, 16):
-            random = torch.randn(seeds, width, test.h_base.shape[-1], generator=generator)
-            accuracy = variables.digit_accuracy(network, test, interchange.span(random))
-            rows.append(("random directions", width, accuracy))
+    budget = Budget(widths, steps, seed, torch.Generator().manual_seed(seed))
+    trained = variables.train_pair_network(
+        images, labels, replicas=seeds, steps=network_steps, seed=seed
+    ).model.eval()
+    untrained = variables.PairNetwork(seeds, pixels=images.shape[-1], generator=budget.generator)
+
+    def draw(network: variables.PairNetwork, only_right: bool) -> variables.DigitPairs:
+        settings = {"n": 4000, "generator": budget.generator, "only_right": only_right}
+        return variables.digit_pairs(network, test_images, test_labels, **settings)
+
+    def states(n: int) -> tuple[Tensor, Tensor]:
+        return _states(trained, images, labels, n=n, seeds=seeds, generator=budget.generator)
+
+    test = draw(trained, only_right=True)
+    rows = _digit_rotations("learned rotation", trained, images, labels, test, budget)
+    Q = interchange.span(_means(*states(4000)))
+    rows.append(("class means", 9, variables.digit_accuracy(trained, test, Q)))
+    for title, kind in DICTIONARIES.items():
+        for how, columns in _left_columns(kind, states, budget).items():
+            for width in widths:
+                Q = interchange.span(columns[:, :width])
+                rows.append((f"{title}, {how}", width, variables.digit_accuracy(trained, test, Q)))
+    for width in widths:
+        random = torch.randn(seeds, width, test.h_base.shape[-1], generator=budget.generator)
+        accuracy = variables.digit_accuracy(trained, test, interchange.span(random))
+        rows.append(("random directions", width, accuracy))
+    # An untrained network reads hardly any pair right: there all pairs with different digits count.
+    test = draw(untrained, only_right=False)
+    rows += _digit_rotations("learned rotation, untrained network", untrained, images, labels, test, budget)
     frames = [
         pd.DataFrame({"accuracy": accuracy.numpy()}).assign(method=method, width=width, seed=range(seeds))
         for method, width, accuracy in rows
@@ -189,7 +265,34 @@ def digit_pairs(
     return pd.concat(frames, ignore_index=True)
 
 
-def _states(network, images, labels, seeds, n, generator: Generator) -> tuple[Tensor, Tensor]:
+def _digit_rotations(
+    method: str,
+    network: variables.PairNetwork,
+    images: Tensor,
+    labels: Tensor,
+    test: variables.DigitPairs,
+    budget: Budget,
+) -> list[Accuracy]:
+    """A learned rotation for the left digit, at each width."""
+    rows = []
+    for width in budget.widths:
+        draw = {"n": DIGIT_BATCH, "generator": budget.generator}
+        pairs = variables.digit_interchanges(network, images, labels, **draw)
+        settings = {"loss": variables.cross_entropy, "steps": budget.steps, "seed": budget.seed}
+        Q = interchange.learn_rotation(pairs, network.tail, k=width, **settings)
+        rows.append((method, width, variables.digit_accuracy(network, test, Q)))
+    return rows
+
+
+def _states(
+    network: variables.PairNetwork,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    n: int,
+    seeds: int,
+    generator: Generator,
+) -> tuple[Tensor, Tensor]:
     """n hidden states of random pairs `(seeds, n, d)`, and the left digits `(seeds, n)`."""
     i, j = (torch.randint(len(images), (seeds, n), generator=generator) for _ in range(2))
     with torch.no_grad():
@@ -203,33 +306,30 @@ def _means(h: Tensor, left: Tensor) -> Tensor:
 
 
 def _left_columns(
-    kind, network, images, labels, seeds, hidden_states, generator: Generator
+    kind: type[Dictionary], states: Callable[[int], tuple[Tensor, Tensor]], budget: Budget
 ) -> dict[str, Tensor]:
-    """16 decoder rows `(seeds, 16, d)` for the left digit, in order, chosen in two ways.
+    """Decoder rows `(seeds, widest, d)` for the left digit, in order, chosen in two ways.
 
-    "by means": those that span the mean hidden states of the ten digits best (`coding.shared_omp`); "by correlation":
-    those whose codes correlate most with one of the digits.
+    `states(n)` draws hidden states and left digits. "by means": the rows that span the mean hidden states of the ten
+    digits best (`coding.shared_omp`); "by correlation": those whose codes correlate most with one of the digits.
     """
-    sample, left = _states(network, images, labels, seeds, 4000, generator)
-    mean, rms = scale(sample)
-    model = kind(sample.shape[-1], 2 * LATENTS, 8, replicas=seeds, generator=generator)
+    sample, left = states(4000)
+    mean, rms = mean_and_rms(sample)
+    seeds, _, d = sample.shape
+    model = kind(d_in=d, d_sae=2 * LATENTS, k=8, replicas=seeds, generator=budget.generator)
 
-    def states():
+    def batches():
         while True:
-            yield (_states(network, images, labels, seeds, 128, generator)[0] - mean) / rms
+            yield (states(DIGIT_BATCH)[0] - mean) / rms
 
-    fit(
-        {"dictionary": model},
-        states(),
-        steps=max(1, hidden_states // 128),
-        lr=3e-3,
-        name="dictionary of pairs",
-    )
-    h, rows = (sample - mean) / rms, model.decoder.detach()
+    hidden_states = 2 * DIGIT_BATCH * budget.steps
+    steps = max(1, hidden_states // DIGIT_BATCH)
+    fit({"dictionary": model}, batches(), steps=steps, lr=RATE, name="dictionary of pairs")
+    h, rows, widest = (sample - mean) / rms, model.decoder.detach(), max(budget.widths)
     digits = F.one_hot(left, variables.DIGITS).float()
     strength = interchange.correlation(_codes(model, h), digits).abs().amax(1)
-    by_means = coding.shared_omp(rows, _means(h, left), 16)
-    best = {"by means": by_means, "by correlation": strength.topk(16, dim=-1).indices}
-    return {
-        how: rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1])) for how, index in best.items()
+    best = {
+        "by means": coding.shared_omp(rows, _means(h, left), k=widest),
+        "by correlation": strength.topk(widest, dim=-1).indices,
     }
+    return {how: rows.gather(1, index[..., None].expand(-1, -1, d)) for how, index in best.items()}

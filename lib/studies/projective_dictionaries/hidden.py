@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from lib.dictionaries.training import fit, scale
+from lib.common.metrics import mean_and_rms
+from lib.dictionaries.training import fit
 from lib.networks import replicas, training
 from lib.networks.images import Images
-from lib.studies.projective_dictionaries import factorial
+from lib.studies.projective_dictionaries.factorial import code_table
+from lib.studies.projective_dictionaries.methods import build
 
 WIDTHS = (196, 128, 64, 128, 64, 10)
 LAYERS = {"layer 1": 3, "layer 2": 7}  # where the pre-activations of the 64 neurons end, in `body`
@@ -51,7 +53,7 @@ def train(images: Images, *, seeds: int, steps: int, seed: int) -> Network:
     """Networks trained by Adam on minibatches of 256 images."""
     generator = torch.Generator().manual_seed(seed)
     x, labels = pixels(images.train_images), images.train_labels
-    order = training.minibatches(len(x), seeds, 256, generator)
+    order = training.minibatches(len(x), replicas=seeds, batch=256, generator=generator)
     batches = ((x[i], labels[i]) for i in order)
     return training.train(
         Network(seeds, generator), batches, steps=steps, lr=2e-3, name="network"
@@ -61,10 +63,10 @@ def train(images: Images, *, seeds: int, steps: int, seed: int) -> Network:
 class Recovered:
     """Cross entropy recovered by h_hat in a layer's place, (CE of the mean - CE of h_hat) / (CE of the mean - CE of h).
 
-    1: as good as the layer itself; 0: as bad as its mean.
+    1: as good as the layer called `name` itself; 0: as bad as its mean.
     """
 
-    def __init__(self, network: Network, name: str, labels: Tensor):
+    def __init__(self, network: Network, name: str, *, labels: Tensor):
         self.network, self.name, self.labels = network, name, labels
 
     @torch.no_grad()
@@ -78,10 +80,10 @@ class Recovered:
 
 
 def compare(
-    train: Float[Tensor, "seeds n d"],
-    test: Float[Tensor, "seeds m d"],
     methods: Sequence[str],
     *,
+    train: Float[Tensor, "seeds n d"],
+    test: Float[Tensor, "seeds m d"],
     k: int,
     latents: int,
     steps: int,
@@ -89,20 +91,20 @@ def compare(
     seed: int,
     recovered: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> pd.DataFrame:
-    """The factorial table (`lib.studies.projective_dictionaries.factorial.code_table`) of dictionaries of real activations, one set a seed.
+    """The table of `factorial.code_table` for dictionaries of real activations, one of each method per seed.
 
     Activations are centred and brought to a root mean square of 1. `recovered(h, h_hat)`, where given, adds the
     column `cross_entropy` to the models' own output.
     """
     generator = torch.Generator().manual_seed(seed)
-    mean, rms = scale(train)
+    mean, rms = mean_and_rms(train)
     x, test = (train - mean) / rms, (test - mean) / rms
-    options = {"replicas": len(x), "generator": generator}
-    models = {name: factorial.build(name, x.shape[-1], latents, k, **options) for name in methods}
+    sizes = {"d_in": x.shape[-1], "d_sae": latents, "k": k, "replicas": len(x), "generator": generator}
+    models = {name: build(name, **sizes) for name in methods}
     fit(models, batches(x, generator), steps=steps, lr=rates, name="activations")
     frames = []
     for name, model in models.items():
-        table = factorial.code_table(model, test, k, selections=("own", "OMP"))
+        table = code_table(model, test, k=k, selections=("own", "OMP"))
         if recovered is not None:
             with torch.no_grad():
                 share = recovered(test * rms + mean, model(test) * rms + mean).numpy()
@@ -113,11 +115,17 @@ def compare(
 
 
 def batches(
-    x: Float[Tensor, "seeds n d"], generator: Generator, *others: Tensor, batch: int = 128
-) -> Iterator:
-    """Endless minibatches of samples drawn anew for each seed; pairs, where `others` are given."""
+    x: Float[Tensor, "seeds n d_in"],
+    generator: Generator,
+    *,
+    target: Float[Tensor, "seeds n d"] | None = None,
+    batch: int = 128,
+) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+    """Endless minibatches of samples, drawn for each seed independently; pairs with the target where there is one."""
     seed = torch.arange(len(x))[:, None]
     while True:
         chosen = torch.randint(x.shape[1], (len(x), batch), generator=generator)
-        parts = tuple(part[seed, chosen] for part in (x, *others))
-        yield parts if others else parts[0]
+        if target is None:
+            yield x[seed, chosen]
+        else:
+            yield x[seed, chosen], target[seed, chosen]

@@ -1,4 +1,4 @@
-"""What the importances of ridge dictionaries are worth: their size, their ranks, and the effective dimension."""
+"""What the importances of ridge dictionaries say: their size, their ranks, and the effective dimension."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from lib.dictionaries.selection import flatten
 
 @torch.no_grad()
 def measure(model: Ridge, x: Tensor) -> dict[str, Tensor]:
-    """How a ridge dictionary uses its importances e, a value a replica.
+    """How a ridge dictionary uses its importances e, each statistic `(replicas,)`.
 
     `square`: mean e^2; `dimension_error`: how far the sum of 1/(1 + lambda) is from tr H, relative, and
     `conservative`: the share of samples where tr H is at most the sum; `ranks`: mean Spearman correlation within a
@@ -21,7 +21,9 @@ def measure(model: Ridge, x: Tensor) -> dict[str, Tensor]:
     inputs, y = model.prepare(x)
     code = model.select(inputs)
     e = code.strength
-    exact = effective_dimension(model.table, flatten(code.index, model.n), e.flatten(0, 1)).view(e.shape[:2])
+    exact = effective_dimension(model.table, flatten(code.index, model.d_sae), e.flatten(0, 1)).view(
+        e.shape[:2]
+    )
     guess = shrinkage(e).sum(-1)
     some = exact > 1e-6
     relative = torch.where(some, (guess - exact).abs() / exact.clamp_min(1e-6), 0.0)
@@ -36,13 +38,11 @@ def measure(model: Ridge, x: Tensor) -> dict[str, Tensor]:
 
 
 def _leave_one_out(model: Ridge, code: Code, beta: Tensor) -> Tensor:
-    """beta_j^2 / ((X^T X + diag(lambda))^-1)_jj: what the ridge objective rises by without column j."""
+    """beta_j^2 / ((X^T X + diag(lambda))^-1)_jj: by how much the ridge objective rises without column j."""
     rows = torch.stack([D[i] for D, i in zip(model.decoder, code.index, strict=True)])
     scaled = code.strength[..., None] * (rows @ rows.mT) * code.strength[..., None, :]
-    inverse = (
-        torch.linalg.inv(scaled + torch.eye(model.k, device=scaled.device)).diagonal(dim1=-2, dim2=-1)
-        * code.strength.square()
-    )
+    inverse = torch.linalg.inv(scaled + torch.eye(model.k, device=scaled.device))
+    inverse = inverse.diagonal(dim1=-2, dim2=-1) * code.strength.square()
     return torch.where(code.valid, beta.square() / inverse.clamp_min(1e-12), 0.0)
 
 
@@ -62,7 +62,7 @@ def _rank_correlation(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_square(model: Ridge, x: Tensor) -> Tensor:
-    """Mean e^2 of the selected latents, a replica."""
+    """Mean e^2 of the selected latents, `(replicas,)`."""
     model.eval()
     return _square(model.select(model.prepare(x)[0]))
 

@@ -7,8 +7,8 @@ source's, and the output should be the *counterfactual*: that of the base with o
   arXiv:2303.02536) or the span of a few decoder rows of a dictionary (Sklar 2024, purposes 1 and 2);
 - `swap_coefficient` (ours): least squares of h on all active rows, then one coefficient is swapped.
 
-The networks to do it on are in `lib.studies.projective_dictionaries.variables`. Replicas come first everywhere; the axes between them and the samples
-(the variables) are free.
+The networks to do it on are in `lib.studies.projective_dictionaries.variables`. Replicas come first everywhere; the
+axes between them and the samples (the variables) are free.
 """
 
 import copy
@@ -37,55 +37,53 @@ def span(directions: Float[Tensor, "*batch k d"]) -> Float[Tensor, "*batch d k"]
 
 
 def swap_subspace(
-    h_base: Float[Tensor, "*batch n d"], h_source: Float[Tensor, "*batch n d"], Q: Float[Tensor, "*batch d k"]
+    Q: Float[Tensor, "*batch d k"], *, base: Float[Tensor, "*batch n d"], source: Float[Tensor, "*batch n d"]
 ) -> Float[Tensor, "*batch n d"]:
-    """h_base + Q Q^T (h_source - h_base): the part in the span of Q's orthonormal (or zero) columns is the source's.
+    """base + Q Q^T (source - base): the part in the span of Q's orthonormal (or zero) columns is the source's.
 
     Raises ValueError where the shapes do not fit.
     """
-    _same("hidden states", h_base, h_source)
-    if Q.ndim < 2 or Q.shape[-2] != h_base.shape[-1]:
+    _same("hidden states", base, source)
+    if Q.ndim < 2 or Q.shape[-2] != base.shape[-1]:
         raise ValueError(
-            f"Q is {tuple(Q.shape)}; for hidden states {tuple(h_base.shape)} it must be (..., d, k)"
+            f"Q is {tuple(Q.shape)}; for hidden states {tuple(base.shape)} it must be (..., d, k)"
         )
-    return h_base + (h_source - h_base) @ Q @ Q.mT
+    return base + (source - base) @ Q @ Q.mT
 
 
 def swap_coefficient(
-    h_base: Float[Tensor, "replicas *batch d"],
-    h_source: Float[Tensor, "replicas *batch d"],
     dictionary: Float[Tensor, "replicas n d"],
+    i: int | Int[Tensor, "..."],
+    *,
+    base: Float[Tensor, "replicas *batch d"],
+    source: Float[Tensor, "replicas *batch d"],
     active_base: Bool[Tensor, "replicas *batch n"],
     active_source: Bool[Tensor, "replicas *batch n"],
-    i: int | Int[Tensor, "..."],
 ) -> Float[Tensor, "replicas *batch d"]:
-    """h_base + (beta_i(source) - beta_i(base)) f_i, where beta is the least squares fit of h on its active rows.
+    """base + (beta_i(source) - beta_i(base)) f_i, where beta is the least squares fit of h on its active rows.
 
     beta_i is 0 where row i is not active, so that nothing happens where it is active in neither. `i` is one row or
     broadcasts to `(replicas, *batch)`. Exact where h is a sum of active rows that are linearly independent (so at
     most d); beyond that the coefficients of least norm. Raises ValueError where the shapes do not fit.
     """
-    _same("hidden states", h_base, h_source)
-    n, expected = dictionary.shape[-2], (*h_base.shape[:-1], dictionary.shape[-2])
-    if dictionary.ndim != 3 or (len(dictionary), dictionary.shape[-1]) != (len(h_base), h_base.shape[-1]):
-        raise ValueError(f"dictionary is {tuple(dictionary.shape)}; hidden states are {tuple(h_base.shape)}")
+    _same("hidden states", base, source)
+    n, expected = dictionary.shape[-2], (*base.shape[:-1], dictionary.shape[-2])
+    if dictionary.ndim != 3 or (len(dictionary), dictionary.shape[-1]) != (len(base), base.shape[-1]):
+        raise ValueError(f"dictionary is {tuple(dictionary.shape)}; hidden states are {tuple(base.shape)}")
     for name, mask in (("active_base", active_base), ("active_source", active_source)):
         if mask.shape != expected or mask.dtype != torch.bool:
             raise ValueError(f"{name} is {mask.dtype} {tuple(mask.shape)}; it must be bool {expected}")
-    i = torch.as_tensor(i, device=h_base.device)
+    i = torch.as_tensor(i, device=base.device)
     if i.min() < 0 or i.max() >= n:
         raise ValueError(f"i is {i.min()} to {i.max()}; rows are 0 to {n - 1}")
-    i = i.expand(h_base.shape[:-1]).flatten(1)
-    betas = (
-        _coefficient(h.flatten(1, -2), dictionary, active.flatten(1, -2), i)
-        for h, active in ((h_source, active_source), (h_base, active_base))
-    )
-    change = next(betas) - next(betas)
+    i = i.expand(base.shape[:-1]).flatten(1)
+    in_source = _coefficient(source.flatten(1, -2), dictionary, active=active_source.flatten(1, -2), i=i)
+    in_base = _coefficient(base.flatten(1, -2), dictionary, active=active_base.flatten(1, -2), i=i)
     rows = dictionary.gather(1, i[..., None].expand(-1, -1, dictionary.shape[-1]))
-    return h_base + (change[..., None] * rows).view(h_base.shape)
+    return base + ((in_source - in_base)[..., None] * rows).view(base.shape)
 
 
-def _coefficient(h: Tensor, dictionary: Tensor, active: Tensor, i: Tensor) -> Tensor:
+def _coefficient(h: Tensor, dictionary: Tensor, *, active: Tensor, i: Tensor) -> Tensor:
     """Coefficient i `(replicas, n)` of least squares on the active rows.
 
     As X^T (X X^T + jitter)^-1 h, which is (X^T X + jitter)^-1 X^T h: the system is d x d however many are active,
@@ -99,9 +97,8 @@ def _coefficient(h: Tensor, dictionary: Tensor, active: Tensor, i: Tensor) -> Te
     for y, on, index in pieces:
         gram = (on.double() @ outer).unflatten(-1, (d, d))
         unit = gram.diagonal(dim1=-2, dim2=-1).sum(-1) / on.sum(-1).clamp_min(1)
-        gram += (_JITTER * unit + (unit == 0))[
-            ..., None, None
-        ] * eye  # no active row: any matrix that inverts
+        unit = torch.where(unit == 0, 1.0, _JITTER * unit)  # no active row: any matrix that inverts
+        gram += unit[..., None, None] * eye
         solved = torch.cholesky_solve(y.double()[..., None], torch.linalg.cholesky(gram))[..., 0]
         row = D.gather(1, index[..., None].expand(-1, -1, d))
         out.append((row * solved).sum(-1) * on.gather(-1, index[..., None])[..., 0])
@@ -121,15 +118,15 @@ class _Rotation(nn.Module):
         return torch.linalg.qr(self.free).Q
 
     def loss(self, h_base: Tensor, h_source: Tensor, target: Tensor) -> Tensor:
-        return self.compare(through(self.tail, swap_subspace(h_base, h_source, self.Q)), target)
+        return self.compare(through(self.tail, swap_subspace(self.Q, base=h_base, source=h_source)), target)
 
 
 def learn_rotation(
     pairs: Iterator[tuple[Tensor, Tensor, Tensor]],
     tail: nn.Module | Callable[[Tensor], Tensor],
+    *,
     loss: Callable[[Tensor, Tensor], Tensor],
     k: int,
-    *,
     steps: int = 500,
     lr: float = 0.05,
     seed: int = 0,
@@ -139,8 +136,7 @@ def learn_rotation(
     `pairs` yields minibatches (h_base, h_source, target), hidden states `(*batch, n, d)`; all leading axes (replicas,
     variables) are learned at once and independently. `tail`, the rest of the network, maps `(replicas, n, d)` to
     outputs; a module is copied and its copy frozen. `loss(outputs, target)` averages over samples and keeps the leading
-    axes. Raises ValueError where k is
-    not between 1 and d.
+    axes. Raises ValueError where k is not between 1 and d.
     """
     first = next(pairs)
     *batch, _, d = first[0].shape
@@ -180,7 +176,7 @@ def correlation(
 
 
 def choose_columns(
-    codes: Float[Tensor, "*batch n latents"], x: Float[Tensor, "*batch n m"], k: int
+    codes: Float[Tensor, "*batch n latents"], x: Float[Tensor, "*batch n m"], *, k: int
 ) -> Int[Tensor, "*batch m k"]:
     """The k latents whose codes correlate most (in absolute value) with each of m variables, the best first.
 
@@ -209,25 +205,27 @@ class Scores(NamedTuple):
 
 def scores(
     out: Float[Tensor, "replicas m n m"],
-    out_base: Float[Tensor, "replicas m n m"],
-    out_counterfactual: Float[Tensor, "replicas m n m"],
+    *,
+    base: Float[Tensor, "replicas m n m"],
+    counterfactual: Float[Tensor, "replicas m n m"],
     threshold: float = 0.25,
 ) -> Scores:
     """Scores of the outputs after intervening on each of m variables, over n pairs in which that variable differs.
 
-    Squares are summed over pairs and variables before they are divided: a network in superposition drops some
-    variables, and a mean of their ratios would be one of noise. nan where no variable reaches the outputs.
+    `base` and `counterfactual` are the network's own outputs on them. Squares are summed over pairs and variables
+    before they are divided: a network in superposition drops some variables, and a mean of their ratios would be one
+    of noise. nan where no variable reaches the outputs.
     """
-    _same("outputs", out, out_base, out_counterfactual)
+    _same("outputs", out, base, counterfactual)
     if out.ndim != 4 or out.shape[1] != out.shape[3]:
         raise ValueError(
             f"outputs are {tuple(out.shape)}; they must be (replicas, variables, pairs, variables)"
         )
-    squared = (out - out_counterfactual).square().sum(2)
-    total = (out_base - out_counterfactual).square().sum((1, 2, 3))
+    squared = (out - counterfactual).square().sum(2)
+    total = (base - counterfactual).square().sum((1, 2, 3))
     error, target = squared.sum((1, 2)) / total, squared.diagonal(dim1=1, dim2=2).sum(-1) / total
-    wanted = out_counterfactual > threshold
-    accuracy, idle = (((o > threshold) == wanted).all(-1).float().mean((1, 2)) for o in (out, out_base))
+    wanted = counterfactual > threshold
+    accuracy, idle = (((o > threshold) == wanted).all(-1).float().mean((1, 2)) for o in (out, base))
     return Scores(error, target, error - target, accuracy, idle)
 
 

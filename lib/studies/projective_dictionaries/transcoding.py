@@ -1,11 +1,12 @@
 """Transcoders: dictionaries that read one layer and reconstruct another, with and without sight of the target.
 
-A projection looks at the target to find its coefficients, which a transcoder's user does not have. So each is measured
-*peeking* (coefficients from the target), *not peeking* (coefficients predicted from the scores) and with its input
-*shuffled* between samples.
+A projection looks at the target to find its coefficients, but whoever uses a transcoder does not have the target. So
+each is measured *peeking* (coefficients from the target), *not peeking* (coefficients predicted from the scores) and
+with its input *shuffled* between samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,34 +14,52 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.common.metrics import fvu
+from lib.common.metrics import fvu, pca_fvu
 from lib.dictionaries import coding
 from lib.dictionaries.base import Code, Dictionary
 from lib.dictionaries.training import fit
-from lib.studies.projective_dictionaries import factorial
 from lib.studies.projective_dictionaries.hidden import batches
+from lib.studies.projective_dictionaries.methods import build, initialise
 
-ARMS = ("peeking", "not peeking", "peeking, shuffled input", "not peeking, shuffled input")
+
+class Arm(NamedTuple):
+    """How a transcoder is measured: whether it sees its target, and whether its input is another sample's."""
+
+    peeks: bool
+    shuffled: bool
 
 
-def pca_fvu(
-    y: Float[Tensor, "replicas n d"], test: Float[Tensor, "replicas m d"], k: int
-) -> Float[Tensor, "replicas"]:
-    """FVU of the test targets' projection on the k principal components of the training targets."""
-    mean = y.mean(1, keepdim=True)
-    _, _, V = torch.linalg.svd(y - mean, full_matrices=False)
-    V = V[:, :k]
-    return fvu(test, (test - mean) @ V.mT @ V + mean)
+ARMS = {
+    "peeking": Arm(peeks=True, shuffled=False),
+    "not peeking": Arm(peeks=False, shuffled=False),
+    "peeking, shuffled input": Arm(peeks=True, shuffled=True),
+    "not peeking, shuffled input": Arm(peeks=False, shuffled=True),
+}
+
+
+def standardise_together(
+    train: Float[Tensor, "replicas n d"], test: Float[Tensor, "replicas m d"]
+) -> tuple[Tensor, Tensor]:
+    """Both less the mean of each coordinate, over the standard deviation of all numbers; statistics of `train`.
+
+    Mean and deviation are those of all replicas together, unlike in `lib.common.metrics.standardise`, so that all
+    replicas transcode with targets in one unit.
+    """
+    mean, deviation = train.mean((0, 1)), train.std()
+    return (train - mean) / deviation, (test - mean) / deviation
 
 
 class Calibrated:
-    """Coefficients predicted from scores: a line s_j e_j + t_j a latent, fitted to the peeking ones in training."""
+    """Coefficients predicted from scores: a line s_j e_j + t_j for each latent, fitted to the peeking ones in training.
+
+    `slope` and `offset` are `(replicas, latents)`.
+    """
 
     @torch.no_grad()
     def __init__(self, model: Dictionary, a: Tensor, y: Tensor):
         self.model = model.eval()
         code, beta = self._peeking(a, y)
-        n = model.n
+        n = model.d_sae
         # In float64: a latent's scores may vary little about a large mean.
         sums = [torch.zeros(model.replicas, n, dtype=torch.float64) for _ in range(5)]
         e, beta = code.strength.double(), beta.double()
@@ -58,7 +77,7 @@ class Calibrated:
     def __call__(self, a: Tensor) -> Float[Tensor, "replicas batch d"]:
         """Reconstructions from the input alone."""
         model = self.model
-        blank = torch.zeros(*a.shape[:-1], model.d)
+        blank = torch.zeros(*a.shape[:-1], model.d_out)
         code = model.select(model.prepare(a, blank)[0])
         slope, offset = (
             part.gather(1, code.index.flatten(1)).view_as(code.strength) for part in (self.slope, self.offset)
@@ -69,52 +88,58 @@ class Calibrated:
     def _peeking(self, a: Tensor, y: Tensor) -> tuple[Code, Tensor]:
         inputs, target = self.model.prepare(a, y)
         code = self.model.select(inputs)
-        if not hasattr(self.model, "project"):
+        if not self.model.projects:
             return code, code.strength
         return code, self.model.project(code, target).coefficients.view(code.index.shape)
 
 
 def compare(
-    a: Float[Tensor, "replicas n d_in"],
-    y: Float[Tensor, "replicas n d"],
-    test_a: Tensor,
-    test_y: Tensor,
     methods: Sequence[str],
     *,
+    a: Float[Tensor, "replicas n d_in"],
+    y: Float[Tensor, "replicas n d"],
+    test_a: Float[Tensor, "replicas m d_in"],
+    test_y: Float[Tensor, "replicas m d"],
     k: int,
-    n: int,
+    latents: int,
     steps: int,
-    rates: dict[str, float],
+    rates: Mapping[str, float],
     seed: int,
 ) -> pd.DataFrame:
-    """FVU of every method in every arm (ARMS), tidy, with PCA-k of the target and linear regression beside them.
+    """FVU of every method in every arm (ARMS), with PCA-k of the target and linear regression beside them.
 
-    Amplitude methods do not peek: their own output stands in both arms.
+    `a` is the input, `y` the target. Amplitude methods do not peek: their own output stands in both arms. Tidy: method,
+    arm, seed (the replica), fvu.
     """
     replicas = len(a)
     generator = torch.Generator().manual_seed(seed)
-    options = {"replicas": replicas, "generator": generator, "d_in": a.shape[-1]}
-    models = {name: factorial.build(name, y.shape[-1], n, k, **options) for name in methods}
+    sizes = {"d_in": a.shape[-1], "d_out": y.shape[-1], "d_sae": latents, "k": k}
+    options = {"replicas": replicas, "generator": generator}
+    models = {name: build(name, **sizes, **options) for name in methods}
     for model in models.values():
-        factorial.initialise(model, y[:, :1000])
-    fit(models, batches(a, generator, y), steps=steps, lr=rates, name="transcoders")
+        initialise(model, y[:, :1000])
+    fit(models, batches(a, generator, target=y), steps=steps, lr=rates, name="transcoders")
     order = torch.randperm(test_a.shape[1], generator=generator)
     rows = []
     for name, model in models.items():
         calibrated = Calibrated(model, a[:, :8000], y[:, :8000])
-        peeks = hasattr(model, "project")
-        for arm in ARMS:
-            x = test_a[:, order] if "shuffled" in arm else test_a
+        for arm, (peeks, shuffled) in ARMS.items():
+            x = test_a[:, order] if shuffled else test_a
+            blind = model.projects and not peeks
             with torch.no_grad():
-                y_hat = calibrated(x) if peeks and arm.startswith("not") else model(x, test_y)
+                y_hat = calibrated(x) if blind else model(x, test_y)
             rows.append((name, arm, fvu(test_y, y_hat)))
-    ones = [torch.cat([part, torch.ones(*part.shape[:2], 1)], -1).double() for part in (a, test_a)]
-    # Pixels at the rim hardly vary: gelsd, by singular values and in float64, bears that.
-    linear = (ones[1] @ torch.linalg.lstsq(ones[0], y.double(), driver="gelsd").solution).to(y.dtype)
-    rows.append((f"PCA, {k} components", "peeking", pca_fvu(y, test_y, k)))
-    rows.append(("linear regression", "not peeking", fvu(test_y, linear)))
+    rows.append((f"PCA, {k} components", "peeking", pca_fvu(test_y, train=y, k=k)))
+    rows.append(("linear regression", "not peeking", fvu(test_y, _linear(a, y, test_a))))
     frames = [
         pd.DataFrame({"fvu": np.asarray(value)}).assign(method=name, arm=arm, seed=range(replicas))
         for name, arm, value in rows
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def _linear(a: Tensor, y: Tensor, test_a: Tensor) -> Tensor:
+    """Least squares with intercept, predicted for `test_a`."""
+    train, test = (torch.cat([part, torch.ones(*part.shape[:2], 1)], -1).double() for part in (a, test_a))
+    # Pixels at the rim hardly vary: gelsd, by singular values and in float64, can cope with that.
+    return (test @ torch.linalg.lstsq(train, y.double(), driver="gelsd").solution).to(y.dtype)

@@ -1,4 +1,7 @@
-"""Networks of known variables to intervene on (`lib.studies.projective_dictionaries.interchange`): many in superposition, and a pair of digits."""
+"""Networks of known variables to intervene on: many in superposition, and a pair of digits.
+
+The interventions are in `lib.studies.projective_dictionaries.interchange`.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,15 +23,17 @@ DIGITS = 10
 class Superposed(nn.Module):
     """m sparse variables through a linear layer of width d < m: h = W x, x_hat = ReLU(W_out h + b), untied.
 
-    `W` is `(replicas, d, m)`, its columns the true dictionary; `tail` maps h to x_hat. As it is made, it is the random
+    `W` is `(replicas, d, m)`, its columns the true dictionary; `tail` maps h to x_hat. Untrained it is the random
     network that serves as a control; `train_superposed` trains it. After Elhage et al. 2022, with W_out free.
     """
 
-    def __init__(self, replicas: int, variables=64, d=24, generator: Generator | None = None):
+    def __init__(
+        self, replicas: int, *, variables: int = 64, d: int = 24, generator: Generator | None = None
+    ):
         super().__init__()
         scale = (2 / (variables + d)) ** 0.5  # Glorot normal
         self.W = nn.Parameter(torch.randn(replicas, d, variables, generator=generator) * scale)
-        self.tail = nn.Sequential(Linear(replicas, d, variables, generator), nn.ReLU())
+        self.tail = nn.Sequential(Linear(replicas, d_in=d, d_out=variables, generator=generator), nn.ReLU())
 
     def hidden(self, x: Float[Tensor, "replicas n m"]) -> Float[Tensor, "replicas n d"]:
         return x @ self.W.mT
@@ -45,14 +50,14 @@ class Superposed(nn.Module):
         return F.normalize(self.W.detach().mT, dim=-1)
 
 
-def sample(active: Float[Tensor, "replicas"], n: int, variables: int, generator: Generator) -> Tensor:
+def sample(active: Float[Tensor, "replicas"], n: int, *, variables: int, generator: Generator) -> Tensor:
     """Variables `(replicas, n, variables)`, on average `active` of them U(0.5, 1.5) and the others 0.
 
     Raises ValueError where `active` is not above 0 and at most the number of variables.
     """
     if active.ndim != 1 or not ((active > 0) & (active <= variables)).all():
         raise ValueError(
-            f"active is {active.tolist()}; one number a replica, above 0 and at most {variables}"
+            f"active is {active.tolist()}; it must be one number per replica, above 0 and at most {variables}"
         )
     p, (low, high) = (active / variables)[:, None, None], STRENGTH
     u = torch.rand(len(active), n, variables, generator=generator)
@@ -60,15 +65,22 @@ def sample(active: Float[Tensor, "replicas"], n: int, variables: int, generator:
 
 
 def train_superposed(
-    active: Float[Tensor, "replicas"], variables=64, d=24, batch=128, seed: int = 0, *, lr=5e-3, **settings
+    active: Float[Tensor, "replicas"],
+    *,
+    variables: int = 64,
+    d: int = 24,
+    batch: int = 128,
+    seed: int = 0,
+    lr: float = 5e-3,
+    **settings,
 ) -> Trained:
     """Train one replica for every entry of `active`, the mean number active; settings as `training.train`."""
     g = torch.Generator().manual_seed(seed)
-    model = Superposed(len(active), variables, d, g)
+    model = Superposed(len(active), variables=variables, d=d, generator=g)
 
     def batches():
         while True:
-            yield (sample(active, batch, variables, g),)
+            yield (sample(active, batch, variables=variables, generator=g),)
 
     return training.train(model, batches(), name="superposed variables", lr=lr, **settings)
 
@@ -86,23 +98,25 @@ class Pairs(NamedTuple):
 
 
 @torch.no_grad()
-def pairs(network: Superposed, active: Float[Tensor, "replicas"], n: int, generator: Generator) -> Pairs:
+def pairs(network: Superposed, active: Float[Tensor, "replicas"], *, n: int, generator: Generator) -> Pairs:
     """n pairs for each variable i in which x_i differs: active in the base alone, in the source alone (a quarter each)
     or in both (half), with strengths of its own.
 
     The counterfactual is the network's own output on the base with the source's x_i, so that what the network gets
     wrong does not count. The other variables are drawn independently for base and source, and shared by the m
-    variables of a replica. Raises ValueError where n is not a multiple of 4, or not one `active` a replica is given.
+    variables of a replica. Raises ValueError where n is not a multiple of 4, or `active` not one number per replica.
     """
     replicas, _, m = network.W.shape
     if n % 4 or n < 4:
-        raise ValueError(f"n is {n}; it must be a positive multiple of 4")
+        raise ValueError(f"n is {n} pairs; it must be a positive multiple of 4")
     if len(active) != replicas:
-        raise ValueError(f"active has {len(active)} entries; the network has {replicas} replicas")
+        raise ValueError(
+            f"active has {len(active)} entries, but the network has {replicas} replicas; give one per replica"
+        )
     low, high = STRENGTH
     base, source = ((low + (high - low) * torch.rand(replicas, n, m, generator=generator)) for _ in range(2))
     base[:, 0::4] = source[:, 1::4] = 0
-    others = sample(active, 2 * n, m, generator)[:, None].repeat(1, m, 1, 1)
+    others = sample(active, 2 * n, variables=m, generator=generator)[:, None].repeat(1, m, 1, 1)
     x_base, x_source = others.split(n, 2)
     x_counterfactual = x_base.clone()
     for x, value in ((x_base, base), (x_source, source), (x_counterfactual, source)):
@@ -115,11 +129,11 @@ def pairs(network: Superposed, active: Float[Tensor, "replicas"], n: int, genera
 
 
 def interchanges(
-    network: Superposed, active: Float[Tensor, "replicas"], n: int, generator: Generator
+    network: Superposed, active: Float[Tensor, "replicas"], *, n: int, generator: Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless minibatches of `pairs` as `learn_rotation` takes them: h_base, h_source, counterfactual outputs."""
     while True:
-        drawn = pairs(network, active, n, generator)
+        drawn = pairs(network, active, n=n, generator=generator)
         yield drawn.h_base, drawn.h_source, drawn.out_counterfactual
 
 
@@ -134,7 +148,15 @@ class PairNetwork(nn.Module):
     2 pixels - 128 - d - 128 - 20 with ReLU on the 128s; h is the linear layer of width d, `tail` what follows it.
     """
 
-    def __init__(self, replicas: int, pixels=784, d=64, width=128, generator: Generator | None = None):
+    def __init__(
+        self,
+        replicas: int,
+        *,
+        pixels: int = 784,
+        d: int = 64,
+        width: int = 128,
+        generator: Generator | None = None,
+    ):
         super().__init__()
         self.body = mlp(replicas, 2 * pixels, width, d, generator=generator)
         self.tail = mlp(replicas, d, width, 2 * DIGITS, generator=generator)
@@ -158,7 +180,7 @@ def cross_entropy(logits: Float[Tensor, "*batch n 20"], labels: Int[Tensor, "*ba
 
 
 def _draw(
-    images: Tensor, labels: Tensor, replicas: int, n: int, generator: Generator
+    images: Tensor, labels: Tensor, *, replicas: int, n: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """n random images `(replicas, n, pixels)` and their labels `(replicas, n)` for each replica."""
     if images.ndim != 2 or labels.shape != images.shape[:1]:
@@ -172,8 +194,8 @@ def _draw(
 def train_pair_network(
     images: Float[Tensor, "samples pixels"],
     labels: Int[Tensor, "samples"],
-    replicas: int,
     *,
+    replicas: int,
     d: int = 64,
     batch: int = 128,
     seed: int = 0,
@@ -184,10 +206,11 @@ def train_pair_network(
 
     def batches():
         while True:
-            (left, a), (right, b) = (_draw(images, labels, replicas, batch, g) for _ in range(2))
+            left, a = _draw(images, labels, replicas=replicas, n=batch, generator=g)
+            right, b = _draw(images, labels, replicas=replicas, n=batch, generator=g)
             yield left, right, torch.stack([a, b], -1)
 
-    model = PairNetwork(replicas, images.shape[-1], d, generator=g)
+    model = PairNetwork(replicas, pixels=images.shape[-1], d=d, generator=g)
     return training.train(model, batches(), name="pairs of digits", **settings)
 
 
@@ -206,14 +229,15 @@ def digit_pairs(
     network: PairNetwork,
     images: Tensor,
     labels: Tensor,
+    *,
     n: int,
     generator: Generator,
     only_right: bool = True,
 ) -> DigitPairs:
-    """n pairs a replica. Those count whose digits differ on both sides and, with `only_right`, whose base, source and
+    """n pairs per replica. Those count whose digits differ on both sides and, with `only_right`, whose base, source and
     counterfactual images the network itself reads correctly (an untrained network hardly ever does)."""
     replicas = network.tail[0].weight.shape[0]
-    drawn = (_draw(images, labels, replicas, n, generator) for _ in range(4))
+    drawn = [_draw(images, labels, replicas=replicas, n=n, generator=generator) for _ in range(4)]
     (left, a), (right, b), (source_left, c), (source_right, e) = drawn
     counts = (a != c) & (b != e)
     h_base, h_source = network.hidden(left, right), network.hidden(source_left, source_right)
@@ -231,18 +255,18 @@ def digit_pairs(
 
 
 def digit_interchanges(
-    network: PairNetwork, images: Tensor, labels: Tensor, n: int, generator: Generator
+    network: PairNetwork, images: Tensor, labels: Tensor, *, n: int, generator: Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless minibatches of `digit_pairs`, right or wrong, as `learn_rotation` takes them."""
     while True:
-        yield digit_pairs(network, images, labels, n, generator, only_right=False)[:3]
+        yield digit_pairs(network, images, labels, n=n, generator=generator, only_right=False)[:3]
 
 
 def digit_accuracy(network: PairNetwork, pairs: DigitPairs, Q: Float[Tensor, "replicas d k"]) -> Tensor:
-    """Interchange accuracy `(replicas,)`: the share of the pairs that count with both digits as they should be after
-    the subspace is swapped. nan where none counts."""
+    """Interchange accuracy `(replicas,)`: of the pairs that count, the share with both digits as they should be after
+    the subspace Q is swapped. nan where none counts."""
     with torch.no_grad():
-        out = network.tail(swap_subspace(pairs.h_base, pairs.h_source, Q))
+        out = network.tail(swap_subspace(Q, base=pairs.h_base, source=pairs.h_source))
     right = (_digits(out) == pairs.labels).all(-1)
     return (right & pairs.counts).sum(-1) / pairs.counts.sum(-1)
 
