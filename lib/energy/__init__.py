@@ -1,4 +1,4 @@
-"""Energies of configurations and what they are compared with.
+"""Energies of configurations, their minima, and what a configuration is compared with.
 
 objective  similarities, kernels, the energy and its gradient
 minimise   batched quasi-Newton descent

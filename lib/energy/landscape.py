@@ -1,6 +1,8 @@
-"""How near a pairwise similarity matrix (PSM) is to an energy's minimum, measured without a perturbation.
+"""Excess energy: how near a pairwise similarity matrix (PSM) is to an energy's minimum, without a perturbation.
 
-All on unit directions with weights 1/n: a cosine PSM says nothing of norms. E is the energy over i != j (`lib.energy.objective`).
+All on unit directions with weights 1/n: a cosine PSM says nothing of norms. E is the energy over i != j, by
+`lib.energy.objective`; the excess energy is (E - E_min) / (E_random - E_min), 0 at the lowest minimum and 1 at random
+vectors. `measure` has it, beside the gradient and the distance to the minimum below.
 A target PSM is read as the configuration in f dimensions whose cosines are nearest to it (`lib.energy.matching.fit`).
 """
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.energy import matching
-from lib.energy.objective import energy, held, objective, problems, similarity, simplex
+from lib.energy.objective import energy, equal_weights, held, objective, problems, similarity, simplex
 
 RESTARTS = 40
 DRAWS = 2000
@@ -44,15 +46,12 @@ class Measured:
 
 
 @lru_cache(maxsize=256)
-def minima(
-    n: int, f: int, kernel: str = "exp", s: float = 1.0, restarts: int = RESTARTS, seed: int = 0
-) -> Minima:
+def minima(n: int, *, f: int, kernel: str = "exp", restarts: int = RESTARTS, seed: int = 0) -> Minima:
     """The minima of the energy of n unit vectors in f dimensions, from `restarts` Gaussian starts."""
     generator = torch.Generator().manual_seed(seed)
-    start = matching.starts(restarts, n, f, generator)
-    found = matching.reoptimise(
-        start, _uniform(n), kernel, s, norms=torch.ones(restarts, n, dtype=start.dtype)
-    )
+    start = matching.starts(restarts, n=n, f=f, generator=generator)
+    ones = torch.ones(restarts, n, dtype=start.dtype)
+    found = matching.reoptimise(start, equal_weights(n), kernel=kernel, norms=ones)
     settled = found.converged.nonzero()[:, 0]
     order = settled[found.value[settled].argsort()]
     values = found.value[order]
@@ -69,44 +68,44 @@ def minima(
 
 
 @lru_cache(maxsize=256)
-def random_energy(n: int, f: int, kernel: str = "exp", s: float = 1.0, seed: int = 0) -> float:
+def random_energy(n: int, *, f: int, kernel: str = "exp", seed: int = 0) -> float:
     """The mean energy of n independent unit vectors in f dimensions."""
-    x = matching.starts(DRAWS, n, f, torch.Generator().manual_seed(seed))
-    return energy(x / x.norm(dim=-1, keepdim=True), kernel, s=s).mean().item()
+    x = matching.starts(DRAWS, n=n, f=f, generator=torch.Generator().manual_seed(seed))
+    return energy(x / x.norm(dim=-1, keepdim=True), kernel).mean().item()
 
 
 @lru_cache(maxsize=256)
-def random_gradient(n: int, f: int, kernel: str = "exp", s: float = 1.0, seed: int = 0) -> float:
+def random_gradient(n: int, *, f: int, kernel: str = "exp", seed: int = 0) -> float:
     """The median norm of the projected gradient at n independent unit vectors in f dimensions."""
-    x = matching.starts(DRAWS, n, f, torch.Generator().manual_seed(seed))
-    return projected_gradient(x / x.norm(dim=-1, keepdim=True), kernel, s).median().item()
+    x = matching.starts(DRAWS, n=n, f=f, generator=torch.Generator().manual_seed(seed))
+    return projected_gradient(x / x.norm(dim=-1, keepdim=True), kernel).median().item()
 
 
-def projected_gradient(x: Tensor, kernel: str = "exp", s: float = 1.0) -> Tensor:
+def projected_gradient(x: Tensor, kernel: str = "exp") -> Tensor:
     """The norm of the energy's gradient on the spheres of x `(b, n, f)`, `(b,)`."""
-    p = problems(len(x), kernel, weights=_uniform(x.shape[-2]), norms=x.norm(dim=-1), s=s)
+    p = problems(len(x), kernel, weights=equal_weights(x.shape[-2]), norms=x.norm(dim=-1))
     return objective(x, None, p)[1].flatten(1).norm(dim=-1)
 
 
 def measure(
-    target: Tensor, f: int, kernel: str = "exp", s: float = 1.0, fitted: matching.Matched | None = None
+    target: Tensor, f: int, *, kernel: str = "exp", fitted: matching.Matched | None = None
 ) -> Measured:
     """The statistics of target PSMs `(b, n, n)` in f dimensions; `fitted` saves `matching.fit` for another kernel.
 
-    `misfit`: distance of the fitted PSM from the target; `excess`: (E(fitted) - E_min) / (E_random - E_min), 0 at the
-    lowest minimum and 1 at random vectors; `gradient`: norm of the projected gradient, random vectors having 1;
-    `distance`: between the fitted PSM and that of the local minimum below it, 0 where the target is one.
+    `misfit`: distance of the fitted PSM from the target; `excess`: the excess energy of the fitted configuration;
+    `gradient`: norm of the projected gradient, random vectors having 1; `distance`: between the fitted PSM and that of
+    the local minimum below it, 0 where the target is one.
     """
     n = target.shape[-1]
     fitted = matching.fit(target, f) if fitted is None else fitted
-    lowest = minima(n, f, kernel, s).values[0].item()
-    ended = matching.reoptimise(fitted.x, _uniform(n), kernel, s)
-    here = energy(fitted.x, kernel, s=s)
+    lowest = minima(n, f=f, kernel=kernel).values[0].item()
+    ended = matching.reoptimise(fitted.x, equal_weights(n), kernel=kernel)
+    here = energy(fitted.x, kernel)
     found = matching.psm(fitted)
     return Measured(
         matching.distance(found, target),
-        (here - lowest) / (random_energy(n, f, kernel, s) - lowest),
-        projected_gradient(fitted.x, kernel, s) / random_gradient(n, f, kernel, s),
+        (here - lowest) / (random_energy(n, f=f, kernel=kernel) - lowest),
+        projected_gradient(fitted.x, kernel) / random_gradient(n, f=f, kernel=kernel),
         matching.distance(matching.psm(ended), found),
         ended.converged,
     )
@@ -117,32 +116,28 @@ def simplex_distance(target: Tensor) -> Tensor:
     return matching.distance(target, similarity(simplex(target.shape[-1])))
 
 
-def path(start: Tensor, end: Tensor, kernel: str = "exp", s: float = 1.0, steps: int = 41) -> Tensor:
+def path(start: Tensor, end: Tensor, *, kernel: str = "exp", steps: int = 41) -> Tensor:
     """The energy along the way from one configuration `(n, f)` to another on the spheres of the first, `(steps,)`."""
     share = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None, None]
     norms = start.norm(dim=-1).expand(steps, -1)
-    return energy(held((1 - share) * start + share * end, norms), kernel, s=s)
+    return energy(held((1 - share) * start + share * end, norms), kernel)
 
 
-def planted(
+def planted_minimiser(
     n: int,
+    *,
     f: int,
     d: int,
     noise: float,
     count: int,
     generator: torch.Generator,
     kernel: str = "exp",
-    s: float = 1.0,
 ) -> Tensor:
-    """The positive control: an exact minimiser in f dimensions, turned into d and blurred, `(count, n, d)`.
+    """The positive control: an exact minimiser in f dimensions, rotated into d and blurred, `(count, n, d)`.
 
     Each direction gets Gaussian noise of length `noise` (in units of the direction's own, 1).
     """
-    x = minima(n, f, kernel, s).x[0]
+    x = minima(n, f=f, kernel=kernel).x[0]
     turn = torch.linalg.qr(torch.randn(count, d, f, generator=generator, dtype=x.dtype))[0]
     blur = torch.randn(count, n, d, generator=generator, dtype=x.dtype) / d**0.5
     return x @ turn.mT + noise * blur
-
-
-def _uniform(n: int) -> Tensor:
-    return torch.full((n,), 1 / n, dtype=torch.float64)

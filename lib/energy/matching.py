@@ -30,7 +30,7 @@ class Matched:
         return Matched(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
-def starts(count: int, n: int, f: int | Tensor, generator: torch.Generator) -> Tensor:
+def starts(count: int, *, n: int, f: int | Tensor, generator: torch.Generator) -> Tensor:
     """Gaussian configurations `(count, n, f)`; where f is a tensor `(count,)`, with zeros beyond each problem's own."""
     f = torch.as_tensor(f)
     if (f < 1).any():
@@ -39,17 +39,16 @@ def starts(count: int, n: int, f: int | Tensor, generator: torch.Generator) -> T
     return x * (torch.arange(x.shape[-1]) < f.reshape(-1, 1, 1))
 
 
-def joint(p: Problems, start: Tensor, tolerance: float = 1e-6, evaluations: int = 1000) -> Matched:
+def joint(p: Problems, start: Tensor, *, tolerance: float = 1e-6, evaluations: int = 1000) -> Matched:
     """The joint step: minimises `p`'s loss over x from `start` `(b, n, f)`, and over free weights from equal ones."""
     b, n, f = start.shape
-    free = 0 if p.weights is not None else n
-    indexed = (None, p)
+    free = 0 if p.weights is not None else n  # variables beside x
+    own = p  # those of the problems that are still in the batch
 
     def function(z, which):
-        nonlocal indexed
-        if indexed[0] is not which:
-            indexed = (which, p if len(which) == b else p[which])
-        own = indexed[1]
+        nonlocal own
+        if len(which) < len(own):
+            own = p[which]
         # Where norms are held the variables are unit vectors: all then have the same units, whatever the norms.
         length = 1.0 if own.norms is None else own.norms[..., None]
         x = length * z[:, : n * f].reshape(-1, n, f)
@@ -62,34 +61,35 @@ def joint(p: Problems, start: Tensor, tolerance: float = 1e-6, evaluations: int 
     z = torch.cat([x.flatten(1), torch.zeros(b, free, dtype=torch.float64)], 1)
     # A target with a large lambda_d makes a problem ill-conditioned.
     dense = p.target is not None and z.shape[1] <= DENSE
-    return _matched(minimise(function, z, tolerance, evaluations, spheres, dense), p, n, f)
+    found = minimise(function, z, tolerance=tolerance, evaluations=evaluations, manifold=spheres, dense=dense)
+    return _matched(found, p, n, f)
 
 
 def reoptimise(
     x: Tensor,
     weights: Tensor,
+    *,
     kernel: str | list[str] = "exp",
-    s: float = 1.0,
     norms: Tensor | None = None,
     tolerance: float = 1e-6,
     evaluations: int = 1000,
 ) -> Matched:
     """The re-optimisation: local minima of the energy from x `(b, n, f)`, weights fixed, |x_i| held at `norms`.
 
-    Norms are those of x unless given (a perturbed start has others than it is to hold).
+    Norms are those of x unless given: those of a perturbed start are not the ones to hold.
     """
     norms = torch.as_tensor(x.norm(dim=-1) if norms is None else norms, dtype=torch.float64).expand(
         x.shape[:2]
     )
     # The minima are the same in any unit of length; in this one, a gradient below the tolerance means something.
     unit = norms.mean(-1, keepdim=True)
-    p = problems(len(x), kernel, weights=weights, norms=norms / unit, s=s)
-    found = joint(p, x, tolerance, evaluations)
+    p = problems(len(x), kernel, weights=weights, norms=norms / unit)
+    found = joint(p, x, tolerance=tolerance, evaluations=evaluations)
     x = found.x * unit[..., None]
     return replace(found, x=x, value=objective(x, None, replace(p, norms=None))[0])
 
 
-def perturb(x: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
+def perturb(x: Tensor, sigma: float | Tensor, *, generator: torch.Generator) -> Tensor:
     """x `(b, n, f)` plus isotropic Gaussian noise with standard deviation sigma |x_i| in each dimension that x uses."""
     sigma = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1, 1)
     used = (x != 0).any(-2, keepdim=True)
@@ -97,7 +97,7 @@ def perturb(x: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Ten
     return x + sigma * x.norm(dim=-1, keepdim=True) * noise * used
 
 
-def fit(target: Tensor, f: int, restarts: int = 8, seed: int = 0) -> Matched:
+def fit(target: Tensor, f: int, *, restarts: int = 8, seed: int = 0) -> Matched:
     """Unit vectors in f dimensions whose cosines are nearest to each target `(b, n, n)`: the best of `restarts`."""
     target = check_psm(target)
     b, n = target.shape[:2]
@@ -105,7 +105,7 @@ def fit(target: Tensor, f: int, restarts: int = 8, seed: int = 0) -> Matched:
     ones = torch.ones(n, dtype=torch.float64)
     p = problems(b * restarts, target=repeated, weights=torch.zeros(n), norms=ones)
     generator = torch.Generator().manual_seed(seed)
-    found = joint(p, starts(b * restarts, n, f, generator))
+    found = joint(p, starts(b * restarts, n=n, f=f, generator=generator))
     return found[best(found.value, restarts)]
 
 
@@ -115,19 +115,19 @@ def best(value: Tensor, restarts: int) -> Tensor:
     return value.argmin(1) + torch.arange(len(value)) * restarts
 
 
-def distance(a: Tensor, b: Tensor, p: float = 2.0) -> Tensor:
+def distance(a: Tensor, b: Tensor, *, p: float = 2.0) -> Tensor:
     """Minkowski distance of PSMs `(..., n, n)`: (sum_ij |a_ij - b_ij|^p)^(1/p), over ordered pairs."""
     return (a - b).abs().pow(p).sum((-2, -1)).pow(1 / p)
 
 
 def psm(matched: Matched, kind: str = "cosine", **settings) -> Tensor:
-    """The PSMs `(b, n, n)` of where problems ended."""
+    """The PSMs `(b, n, n)` of the configurations at which problems ended; `settings` as `similarity`."""
     return similarity(matched.x, kind, **settings)
 
 
 @dataclass(frozen=True)
 class _Spheres:
-    """Unit spheres, one a feature: steps start along them and end on them. Free weights lie beside, untouched."""
+    """Unit spheres, one per feature: steps start along them and end on them. Free weights lie beside, untouched."""
 
     n: int
     f: int

@@ -6,7 +6,7 @@ from torch import Tensor
 from lib.energy.objective import EnergyError, check_psm
 
 
-def edge_shuffled(psm: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+def edge_shuffled(psm: Tensor, draws: int, *, generator: torch.Generator) -> Tensor:
     """The PSM `(n, n)` with its pairs in random order, `(draws, n, n)`: the same values, no structure."""
     psm = check_psm(psm)
     rows, columns = torch.triu_indices(*psm.shape, offset=1)
@@ -17,17 +17,17 @@ def edge_shuffled(psm: Tensor, draws: int, generator: torch.Generator) -> Tensor
     return shuffled
 
 
-def coordinate_permuted(directions: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """Directions `(n, d)` with each one's coordinates in a random order of its own, `(draws, n, d)`.
+def coordinate_permuted(directions: Tensor, draws: int, *, generator: torch.Generator) -> Tensor:
+    """Directions `(n, d)`, the coordinates of each in a random order of its own, `(draws, n, d)`.
 
-    The slides' own null. It makes any directions whose coordinates average to zero near orthogonal, whatever they
-    were: a null of "no geometry at all".
+    The slides' own null, "no geometry at all": any directions whose coordinates average to zero become nearly
+    orthogonal.
     """
     order = torch.rand(draws, *directions.shape, generator=generator).argsort(-1)
     return directions.expand(draws, *directions.shape).gather(-1, order)
 
 
-def label_correlation(labels: Tensor, use: Tensor | None = None) -> Tensor:
+def label_correlation(labels: Tensor, *, use: Tensor | None = None) -> Tensor:
     """Pearson correlations of labels `(n, items)`, `(n, n)` float64; a pair over the items that both features use."""
     y = labels.to(torch.float64)
     use = torch.ones_like(y) if use is None else use.to(torch.float64)
@@ -56,7 +56,7 @@ def agreement(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
 
 
-def p_value(real: float, null: Tensor, lower: bool = True) -> float:
+def p_value(real: float, null: Tensor, *, lower: bool = True) -> float:
     """The share of the null at least as low (or high) as the real value, which counts too (Phipson & Smyth 2010)."""
     as_extreme = (null <= real) if lower else (null >= real)
     return (1 + int(as_extreme.sum())) / (1 + len(null))

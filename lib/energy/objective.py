@@ -12,13 +12,31 @@ it open, -log and Riesz kernels are infinite there, and what becomes of the weig
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lib.common.errors import UserError
 
-KERNELS = ("exp", "log", "riesz")
+
+class Kernel(NamedTuple):
+    """K = scale exp(cosine cos + power log D) + logarithm log D, D being the squared distance."""
+
+    scale: float | Tensor = 0.0
+    cosine: float | Tensor = 0.0
+    power: float | Tensor = 0.0
+    logarithm: float | Tensor = 0.0
+
+
+S = 1.0  # of the Riesz kernel |x_i - x_j|^-s
+FORMS = {
+    "exp": Kernel(scale=1.0, cosine=1.0),  # exp(cos)
+    "log": Kernel(logarithm=-0.5),  # -log |x_i - x_j|
+    "riesz": Kernel(scale=1.0, power=-S / 2),
+}
+KERNELS = tuple(FORMS)
 SIMILARITIES = ("cosine", "rbf")
 C = 200.0  # of the slides' RBF similarity
 
@@ -27,7 +45,7 @@ class EnergyError(UserError, ValueError):
     """A matrix, kernel or configuration that has no energy; one line."""
 
 
-def similarity(x: Tensor, kind: str = "cosine", c: float = C) -> Tensor:
+def similarity(x: Tensor, kind: str = "cosine", *, c: float = C) -> Tensor:
     """Pairwise similarity matrices `(..., n, n)` of directions `(..., n, d)`.
 
     "cosine": x_i.x_j / (|x_i| |x_j|); "rbf": exp(-|x_i - x_j|^2 / c). Raises EnergyError on another kind, a c that is
@@ -53,7 +71,12 @@ def squared_distances(x: Tensor) -> Tensor:
     return distances * ~torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
 
 
-def check_psm(target: Tensor, tolerance: float = 1e-6) -> Tensor:
+def equal_weights(n: int) -> Tensor:
+    """Weights w~ of 1/n each, `(n,)` float64."""
+    return torch.full((n,), 1 / n, dtype=torch.float64)
+
+
+def check_psm(target: Tensor | np.ndarray, *, tolerance: float = 1e-6) -> Tensor:
     """A pairwise similarity matrix or a batch of them, `(..., n, n)` float64, checked: finite and symmetric."""
     target = torch.as_tensor(target, dtype=torch.float64)
     if target.ndim < 2 or target.shape[-1] != target.shape[-2]:
@@ -72,15 +95,14 @@ def check_psm(target: Tensor, tolerance: float = 1e-6) -> Tensor:
 class Problems:
     """A batch of b problems with n features each, made by `problems`; what is None is not part of them.
 
-    Every kernel is K = a exp(p cos + q log D) + r log D, D being the squared distance: `kernel` `(b, 4, 1, 1)` has a,
-    p, q and r. `own` `(b,)`: K(x_i, x_i) where i = j counts, else 0. `target` `(b, n, n)` and `strength` `(b,)`: T and
-    lambda_d; `rbf` `(b,)`: 1 where the similarity is RBF. `weights` `(b, n)`: w~, fixed (None: free, the softmax of n
-    variables). `norms` `(b, n)`: |x_i|, held exactly (None: free). What follows from them once and for all: `pairs`
-    w~_i w~_j, 0 at i = j; `alone` `(b,)`, the energy of i = j; `inverse` 1 / (|x_i| |x_j|) and `squares`
-    |x_i|^2 + |x_j|^2.
+    `kernels` `(b, 4, 1, 1)`: the four numbers of each problem's `Kernel`. `own` `(b,)`: K(x_i, x_i) where i = j counts,
+    else 0. `target` `(b, n, n)` and `strength` `(b,)`: T and lambda_d; `rbf` `(b,)`: 1 where the similarity is RBF.
+    `weights` `(b, n)`: w~, fixed (None: free, the softmax of n variables). `norms` `(b, n)`: |x_i|, held exactly (None:
+    free). What follows from them is computed once: `pairs` w~_i w~_j, 0 at i = j; `alone` `(b,)`, the energy of i = j;
+    `inverse` 1 / (|x_i| |x_j|) and `squares` |x_i|^2 + |x_j|^2.
     """
 
-    kernel: Tensor
+    kernels: Tensor
     own: Tensor
     rbf: Tensor
     target: Tensor | None
@@ -95,7 +117,7 @@ class Problems:
     any_rbf: bool
 
     def __len__(self) -> int:
-        return len(self.kernel)
+        return len(self.kernels)
 
     def __getitem__(self, index: Tensor) -> "Problems":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -105,19 +127,20 @@ class Problems:
 def problems(
     count: int,
     kernel: str | list[str] = "exp",
+    *,
     kind: str | list[str] = "cosine",
     target: Tensor | None = None,
     strength: float | Tensor = 1.0,
     weights: Tensor | None = None,
     norms: Tensor | None = None,
     diagonal: bool = False,
-    s: float = 1.0,
     c: float = C,
 ) -> Problems:
     """A batch of `count` problems from names and values; one name or value stands for all of them.
 
-    `target` `(n, n)` or `(count, n, n)`, weights and norms `(n,)` or `(count, n)`. Without `weights` they are free.
-    Raises EnergyError on what no problem can have.
+    `kernel`: of KERNELS; `kind`: of SIMILARITIES. `target` `(n, n)` or `(count, n, n)`, `weights` and `norms` `(n,)` or
+    `(count, n)`; without them weights and norms are free. `strength`: lambda_d. `diagonal`: whether i = j counts, for
+    the kernel exp alone. Raises EnergyError on anything that no problem can have.
     """
     kernels = [kernel] * count if isinstance(kernel, str) else list(kernel)
     kinds = [kind] * count if isinstance(kind, str) else list(kind)
@@ -128,37 +151,29 @@ def problems(
     for name in set(kernels):
         if name not in KERNELS:
             raise EnergyError(f"kernel {name!r} is not known; known are {', '.join(KERNELS)}")
-    if "riesz" in kernels and (not math.isfinite(s) or s == 0):
-        raise EnergyError(
-            f"s is {s:g}; a Riesz kernel needs a finite s other than 0, whose limit is the kernel log"
-        )
     if diagonal and set(kernels) != {"exp"}:
         raise EnergyError("the kernels log and riesz are infinite at i = j; diagonal=True is for exp alone")
     if norms is not None and not (torch.as_tensor(norms) > 0).all():
         raise EnergyError(f"norms must be positive; the smallest given is {torch.as_tensor(norms).min():g}")
-    forms = {"exp": (1, 1, 0, 0), "log": (0, 0, 0, -0.5), "riesz": (math.copysign(1, s), 0, -s / 2, 0)}
-    shaped = {"weights": weights, "norms": norms, "target": None if target is None else check_psm(target)}
-    for name, value in shaped.items():
-        if value is not None:
-            value = torch.as_tensor(value, dtype=torch.float64)
-            shaped[name] = value.expand(count, *value.shape[-(2 if name == "target" else 1) :]).contiguous()
-    weights, norms = shaped["weights"], shaped["norms"]
+    target = None if target is None else _repeated(check_psm(target), count, 2)
+    weights = None if weights is None else _repeated(weights, count, 1)
+    norms = None if norms is None else _repeated(norms, count, 1)
     square = None if norms is None else norms.square()
     own = torch.full((count,), math.e if diagonal else 0.0, dtype=torch.float64)
     return Problems(
-        torch.tensor([forms[name] for name in kernels], dtype=torch.float64)[:, :, None, None],
-        own,
-        torch.tensor([float(name == "rbf") for name in kinds], dtype=torch.float64),
-        strength=None
-        if target is None
-        else torch.as_tensor(strength).to(torch.float64).expand(count).clone(),
+        kernels=torch.tensor([FORMS[name] for name in kernels], dtype=torch.float64)[:, :, None, None],
+        own=own,
+        rbf=torch.tensor([float(name == "rbf") for name in kinds], dtype=torch.float64),
+        target=target,
+        strength=None if target is None else _repeated(strength, count, 0),
+        weights=weights,
+        norms=norms,
         pairs=None if weights is None else _pairs(weights),
         alone=None if weights is None else own * weights.square().sum(-1),
         inverse=None if norms is None else 1 / (norms[:, :, None] * norms[:, None, :]),
         squares=None if norms is None else square[:, :, None] + square[:, None, :],
         c=c,
         any_rbf=target is not None and "rbf" in kinds,
-        **shaped,
     )
 
 
@@ -180,10 +195,10 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
     # Two features in one place have the energy of a very small distance; i = j is not used, but must be finite.
     distance = torch.add(squares, gram, alpha=-2).clamp_min_(1e-300)
     distance.diagonal(dim1=-2, dim2=-1).fill_(1.0)
-    scale, p_cosine, power_of, log_of = p.kernel.unbind(1)
+    kernel = Kernel(*p.kernels.unbind(1))
     logarithm = distance.log()
-    power = scale * torch.addcmul(p_cosine * cosine, power_of, logarithm).exp_()
-    value = torch.addcmul(power, log_of, logarithm)
+    power = kernel.scale * torch.addcmul(kernel.cosine * cosine, kernel.power, logarithm).exp_()
+    value = torch.addcmul(power, kernel.logarithm, logarithm)
 
     if p.weights is None:
         weights = torch.softmax(w, -1)
@@ -194,8 +209,8 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
     else:
         pairs, in_w = p.pairs, None
         loss = (pairs * value).sum((-2, -1)) + p.alone
-    by_cosine = pairs * p_cosine * power
-    by_distance = pairs * torch.addcmul(log_of, power_of, power) / distance
+    by_cosine = pairs * kernel.cosine * power
+    by_distance = pairs * torch.addcmul(kernel.logarithm, kernel.power, power) / distance
 
     if p.target is not None:
         likeness = cosine
@@ -217,22 +232,22 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
     in_gram = torch.add(by_cosine * inverse, by_distance, alpha=-2)
     in_x = 2 * (in_gram @ x)
     if p.norms is not None:
-        return loss, tangent(in_x, x, gram.diagonal(dim1=-2, dim2=-1)[..., None]), in_w
+        return loss, tangent(in_x, x, square=gram.diagonal(dim1=-2, dim2=-1)[..., None]), in_w
     own = 2 * by_distance.sum(-1) - (by_cosine * cosine).sum(-1) / square
     return loss, torch.addcmul(in_x, own[:, :, None], x, value=2), in_w
 
 
 def energy(
-    x: Tensor, kernel: str = "exp", weights: Tensor | None = None, s: float = 1.0, diagonal: bool = False
-):
+    x: Tensor, kernel: str = "exp", *, weights: Tensor | None = None, diagonal: bool = False
+) -> Tensor:
     """sum_ij K(x_i, x_j) w~_i w~_j of configurations `(b, n, f)`, `(b,)`; weights 1/n each where none are given.
 
     Raises EnergyError where it is not finite (two features in one place, for the kernels log and riesz) and where a
     direction of length zero has no cosine (exp).
     """
     x = torch.as_tensor(x, dtype=torch.float64)
-    weights = torch.ones(x.shape[-2], dtype=x.dtype) / x.shape[-2] if weights is None else weights
-    made = problems(len(x), kernel, weights=weights, diagonal=diagonal, s=s)
+    weights = equal_weights(x.shape[-2]) if weights is None else weights
+    made = problems(len(x), kernel, weights=weights, diagonal=diagonal)
     if not torch.isfinite(x).all():
         raise EnergyError("the energy is not finite: the configuration has NaN or infinite entries")
     if kernel == "exp" and (x == 0).all(-1).any():
@@ -249,7 +264,7 @@ def held(u: Tensor, norms: Tensor) -> Tensor:
     return norms[..., None] * u / u.norm(dim=-1, keepdim=True)
 
 
-def tangent(direction: Tensor, x: Tensor, square: float | Tensor | None = None) -> Tensor:
+def tangent(direction: Tensor, x: Tensor, *, square: float | Tensor | None = None) -> Tensor:
     """The part of `direction` `(b, n, f)` along the spheres of x: orthogonal to each x_i.
 
     `square`: |x_i|^2 where it is known, `(b, n, 1)` or one number.
@@ -259,7 +274,7 @@ def tangent(direction: Tensor, x: Tensor, square: float | Tensor | None = None) 
     return torch.addcmul(direction, along, x, value=-1)
 
 
-def simplex(n: int, f: int | None = None) -> Tensor:
+def simplex(n: int, *, f: int | None = None) -> Tensor:
     """n unit vectors with pairwise cosines -1/(n - 1), `(n, f)`; f is n - 1 unless given, and at least that."""
     f = n - 1 if f is None else f
     if n < 2 or f < n - 1:
@@ -276,6 +291,12 @@ def simplex(n: int, f: int | None = None) -> Tensor:
 def _off(matrices: Tensor) -> Tensor:
     """0 at i = j, else 1: `(n, n)` for matrices `(..., n, n)`."""
     return 1 - torch.eye(matrices.shape[-1], dtype=matrices.dtype)
+
+
+def _repeated(value: float | Tensor, count: int, dims: int) -> Tensor:
+    """A value with `dims` dimensions, or `count` of them, as `(count, ...)` float64."""
+    value = torch.as_tensor(value, dtype=torch.float64)
+    return value.expand(count, *value.shape[value.ndim - dims :]).contiguous()
 
 
 def _pairs(weights: Tensor) -> Tensor:

@@ -5,18 +5,14 @@ import math
 import pytest
 import torch
 
-from helpers.plain import close
+from helpers.plain import close, generator
 from lib.energy import landscape, matching, nulls
-from lib.energy.landscape import measure, minima
-from lib.energy.objective import EnergyError, energy, similarity, simplex
+from lib.energy.landscape import measure, minima, planted_minimiser
+from lib.energy.objective import EnergyError, energy, equal_weights, similarity, simplex
 
 # sum over pairs of 1 / r at the minimum (Wales & Ulker 2006, table I; Erber & Hockney 1991 for the local one of 16)
 THOMSON = {4: 3.674234614, 5: 6.474691495, 6: 9.985281374, 11: 40.596450510, 12: 49.165253058}
 THOMSON_16 = (92.911655302, 92.920353962)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def unit(*shape, seed=0):
@@ -30,13 +26,13 @@ def ordered(psm):
 
 @pytest.mark.parametrize("n", THOMSON)
 def test_thomsons_energies(n):
-    found = minima(n, 3, "riesz")
+    found = minima(n, f=3, kernel="riesz")
     close(found.values[0].item(), 2 * THOMSON[n] / n**2, 1e-8)  # ordered pairs, weights of 1 / n
     assert len(found.values) == 1 and found.converged == 1 and found.counts.tolist() == [landscape.RESTARTS]
 
 
 def test_sixteen_charges_have_two_minima():
-    found = minima(16, 3, "riesz")
+    found = minima(16, f=3, kernel="riesz")
     close(found.values, 2 * torch.tensor(THOMSON_16, dtype=torch.float64) / 256, 1e-8)
     assert found.x.shape == (2, 16, 3) and (found.counts > 0).all()
     assert found.counts.sum().item() == round(found.converged * landscape.RESTARTS)
@@ -45,7 +41,7 @@ def test_sixteen_charges_have_two_minima():
 
 @pytest.mark.parametrize("kernel", ["log", "riesz"])
 def test_five_on_a_sphere_are_a_triangular_bipyramid(kernel):
-    found = minima(5, 3, kernel)
+    found = minima(5, f=3, kernel=kernel)
     expected = torch.tensor([-1.0, *[-0.5] * 3, *[0.0] * 6], dtype=torch.float64)
     close(ordered(similarity(found.x[0])), expected, 1e-4)
     if kernel == "log":
@@ -54,13 +50,13 @@ def test_five_on_a_sphere_are_a_triangular_bipyramid(kernel):
 
 @pytest.mark.parametrize("kernel", ["exp", "log", "riesz"])
 def test_four_on_a_sphere_are_a_tetrahedron(kernel):
-    found = minima(4, 3, kernel)
+    found = minima(4, f=3, kernel=kernel)
     close(similarity(found.x[0]), similarity(simplex(4)), 1e-4)
     assert len(found.values) == 1
 
 
 def test_on_a_circle_they_are_evenly_spaced():
-    found = minima(5, 2, "log")
+    found = minima(5, f=2, kernel="log")
     a, b = math.cos(0.4 * math.pi), math.cos(0.8 * math.pi)
     close(ordered(similarity(found.x[0])), torch.tensor([b] * 5 + [a] * 5, dtype=torch.float64), 1e-4)
     close(found.values[0].item(), -math.log(5) / 5, 1e-10)  # the product of the distances from one is n
@@ -74,15 +70,15 @@ def test_minima_are_distinct_and_lowest_first(monkeypatch):
     gradient = torch.tensor([1e-9, 1e-8, 3e-7, 1e-9, 1.0])
     ended = matching.Matched(given, torch.ones(5, 3), value, gradient, torch.ones(5), converged)
     monkeypatch.setattr(matching, "reoptimise", lambda *a, **k: ended)
-    found = minima.__wrapped__(3, 2, restarts=5)
+    found = minima.__wrapped__(3, f=2, restarts=5)
     assert found.values.tolist() == [1, 2, 3] and found.counts.tolist() == [2, 1, 1]
     assert found.x[:, 0, 0].tolist() == [1, 0, 3]
     assert found.gradient == pytest.approx(3e-7) and found.converged == pytest.approx(0.8)
 
 
 def test_minima_are_found_again_and_are_critical():
-    found = minima(6, 3, "exp", seed=3)
-    close(minima.__wrapped__(6, 3, "exp", seed=3).x, found.x, 1e-12)
+    found = minima(6, f=3, kernel="exp", seed=3)
+    close(minima.__wrapped__(6, f=3, kernel="exp", seed=3).x, found.x, 1e-12)
     assert landscape.projected_gradient(found.x, "exp").max() < 1e-5
     assert found.gradient <= 1e-6
     close(found.x.norm(dim=-1), torch.ones_like(found.x[..., 0]), 1e-12)
@@ -90,9 +86,9 @@ def test_minima_are_found_again_and_are_critical():
 
 def test_the_energy_of_random_vectors():
     # On the sphere E[1 / r] is 1 and E[exp cos] is sinh 1; on the circle E[log r] is 0.
-    assert landscape.random_energy(6, 3, "riesz") == pytest.approx(5 / 6, rel=0.01)
-    assert landscape.random_energy(6, 3, "exp") == pytest.approx(5 / 6 * math.sinh(1), rel=0.01)
-    assert abs(landscape.random_energy(6, 2, "log")) < 0.01
+    assert landscape.random_energy(6, f=3, kernel="riesz") == pytest.approx(5 / 6, rel=0.01)
+    assert landscape.random_energy(6, f=3, kernel="exp") == pytest.approx(5 / 6 * math.sinh(1), rel=0.01)
+    assert abs(landscape.random_energy(6, f=2, kernel="log")) < 0.01
 
 
 def test_the_projected_gradient_by_hand():
@@ -101,10 +97,10 @@ def test_the_projected_gradient_by_hand():
     close(landscape.projected_gradient(x).item(), 2**0.5 / 2, 1e-12)
     # log: E = -log(2 sin(a / 2)) / 2
     close(landscape.projected_gradient(x, "log").item(), 2**0.5 / 4, 1e-12)
-    # riesz, s = 2: E = 1 / (8 sin^2(a / 2))
-    close(landscape.projected_gradient(x, "riesz", 2.0).item(), 2**0.5 / 4, 1e-12)
+    # riesz: E = 1 / (4 sin(a / 2))
+    close(landscape.projected_gradient(x, "riesz").item(), 1 / 4, 1e-12)
     assert (
-        landscape.random_gradient(5, 3, "log")
+        landscape.random_gradient(5, f=3, kernel="log")
         == landscape.projected_gradient(unit(landscape.DRAWS, 5, 3), "log").median()
     )
 
@@ -112,8 +108,8 @@ def test_the_projected_gradient_by_hand():
 @pytest.mark.parametrize("kernel", ["exp", "log", "riesz"])
 def test_a_minimiser_measures_zero_and_random_vectors_one(kernel):
     n, f, draws = 6, 3, 60
-    lowest = similarity(minima(n, f, kernel).x[:1])
-    found = measure(torch.cat([lowest, similarity(unit(draws, n, f, seed=5))]), f, kernel)
+    lowest = similarity(minima(n, f=f, kernel=kernel).x[:1])
+    found = measure(torch.cat([lowest, similarity(unit(draws, n, f, seed=5))]), f, kernel=kernel)
     assert found.excess.shape == (draws + 1,) and found.misfit.max() < 1e-4
     assert abs(found.excess[0]) < 1e-6 and found.gradient[0] < 1e-3 and found.distance[0] < 1e-2
     excess, gradient = found.excess[1:], found.gradient[1:]
@@ -122,27 +118,27 @@ def test_a_minimiser_measures_zero_and_random_vectors_one(kernel):
     assert found.distance[1:].min() > 0.1 and found.converged.all()
 
 
-@pytest.mark.parametrize("kernel, s", [("log", 1.0), ("riesz", 3.0)])
-def test_each_statistic_is_what_it_says(kernel, s):
+@pytest.mark.parametrize("kernel", ["log", "riesz"])
+def test_each_statistic_is_what_it_says(kernel):
     target = similarity(unit(3, 6, 12, seed=4))
     fitted = matching.fit(target, 3)
-    one, other = measure(target, 3, kernel, s, fitted=fitted), measure(target, 3, kernel, s)
+    one, other = measure(target, 3, kernel=kernel, fitted=fitted), measure(target, 3, kernel=kernel)
     for name in one.__dataclass_fields__:
         close(getattr(one, name).double(), getattr(other, name).double(), 1e-9)
     close(one.misfit, (matching.psm(fitted) - target).square().sum((1, 2)).sqrt())
-    ended = matching.reoptimise(fitted.x, torch.full((6,), 1 / 6), kernel, s)
+    ended = matching.reoptimise(fitted.x, equal_weights(6), kernel=kernel)
     close(one.distance, matching.distance(matching.psm(ended), matching.psm(fitted)), 1e-4)
-    lowest, random = minima(6, 3, kernel, s).values[0], landscape.random_energy(6, 3, kernel, s)
-    close(one.excess, (energy(fitted.x, kernel, s=s) - lowest) / (random - lowest))
-    gradients = [landscape.projected_gradient(x, kernel, s) for x in (fitted.x, unit(landscape.DRAWS, 6, 3))]
+    lowest, random = minima(6, f=3, kernel=kernel).values[0], landscape.random_energy(6, f=3, kernel=kernel)
+    close(one.excess, (energy(fitted.x, kernel) - lowest) / (random - lowest))
+    gradients = [landscape.projected_gradient(x, kernel) for x in (fitted.x, unit(landscape.DRAWS, 6, 3))]
     close(one.gradient, gradients[0] / gradients[1].median(), 1e-6)
 
 
 def ranked(directions, f, draws=19, kernel="exp"):
     """p-values of directions `(count, n, d)` among shuffles of their own PSMs."""
     psms = similarity(directions)
-    shuffles = [nulls.edge_shuffled(psm, draws, generator(i)) for i, psm in enumerate(psms)]
-    found = measure(torch.cat([psms, *shuffles]), f, kernel)
+    shuffles = [nulls.edge_shuffled(psm, draws, generator=generator(i)) for i, psm in enumerate(psms)]
+    found = measure(torch.cat([psms, *shuffles]), f, kernel=kernel)
     count = len(psms)
     return {
         name: torch.tensor(
@@ -155,7 +151,11 @@ def ranked(directions, f, draws=19, kernel="exp"):
 @pytest.mark.parametrize("n, f, kernel", [(5, 3, "log"), (7, 4, "exp")])
 def test_a_planted_minimiser_is_told_from_its_shuffles(n, f, kernel):
     # Not so with 6 in 3 dimensions, an octahedron, which every thirtieth shuffle is too.
-    p = ranked(landscape.planted(n, f, 24, 0.2, 2, generator(), kernel), f, kernel=kernel)
+    p = ranked(
+        planted_minimiser(n, f=f, d=24, noise=0.2, count=2, generator=generator(), kernel=kernel),
+        f,
+        kernel=kernel,
+    )
     for name in ("excess", "gradient", "distance"):
         assert (p[name] <= 0.05).all(), name
 
@@ -167,14 +167,18 @@ def test_random_directions_are_not_told_from_their_shuffles():
 
 
 def test_what_is_planted():
-    lowest = minima(6, 3, "log").x[0]
-    exact = landscape.planted(6, 3, 10, 0.0, 4, generator(), "log")
+    lowest = minima(6, f=3, kernel="log").x[0]
+
+    def planted(d, noise):
+        return planted_minimiser(6, f=3, d=d, noise=noise, count=4, generator=generator(), kernel="log")
+
+    exact = planted(10, 0.0)
     assert exact.shape == (4, 6, 10)
     close(exact @ exact.mT, (lowest @ lowest.T).expand(4, 6, 6), 1e-12)
     assert (exact[0] - exact[1]).abs().max() > 0.1, "each draw is turned by itself"
-    blurred = landscape.planted(6, 3, 1000, 0.5, 4, generator(), "log")
+    blurred = planted(1000, 0.5)
     assert (blurred.norm(dim=-1) - 1.25**0.5).abs().max() < 0.1
-    blur = blurred - landscape.planted(6, 3, 1000, 0.0, 4, generator(), "log")
+    blur = blurred - planted(1000, 0.0)
     assert (blur.norm(dim=-1) - 0.5).abs().max() < 0.06
 
 
@@ -186,13 +190,13 @@ def test_distance_from_the_simplex():
 @pytest.mark.parametrize("kernel", ["exp", "log", "riesz"])
 def test_a_path_leads_from_one_energy_to_the_other(kernel):
     start, end = 2 * unit(5, 3), 2 * unit(5, 3, seed=1)
-    found = landscape.path(start, end, kernel, steps=11)
+    found = landscape.path(start, end, kernel=kernel, steps=11)
     assert found.shape == (11,)
     close(found[0], energy(start[None], kernel)[0], 1e-12)
     close(found[-1], energy(end[None], kernel)[0], 1e-12)
     middle = start + end
     close(found[5], energy(2 * middle[None] / middle.norm(dim=-1)[:, None], kernel)[0], 1e-12)
-    longer = landscape.path(start, 7 * end, kernel, steps=11)
+    longer = landscape.path(start, 7 * end, kernel=kernel, steps=11)
     close(longer[-1], found[-1], 1e-12)
 
 

@@ -7,9 +7,7 @@ from scipy.optimize import minimize as scipy_minimize
 from scipy.optimize import rosen, rosen_der
 
 from helpers.plain import close, draw
-from lib.energy import minimise as minimisation
-from lib.energy.inverse_hessian import MEMORY
-from lib.energy.minimise import minimise
+from lib.energy.minimise import FAR, MEMORY, minimise
 
 
 def quadratics(conditions, size=6, seed=0):
@@ -130,7 +128,7 @@ def test_what_comes_back_belongs_together():
     function, _ = quadratics([1.0, 1e2, 1e5, 10, 1e3])
     start = draw(5, 6, seed=5)
     for evaluations in (3, 1000):
-        found = minimise(function, start, 1e-7, evaluations)
+        found = minimise(function, start, tolerance=1e-7, evaluations=evaluations)
         value, gradient = function(found.z, torch.arange(5))
         close(found.value, value, 1e-13)
         close(found.gradient, gradient.abs().amax(-1), 1e-13)
@@ -146,7 +144,7 @@ def test_a_large_value_makes_the_tolerance_relative():
         return value + 1e4, gradient
 
     start = draw(1, 6, seed=5)
-    loose, strict = minimise(raised, start, 1e-5), minimise(function, start, 1e-5)
+    loose, strict = (minimise(each, start, tolerance=1e-5) for each in (raised, function))
     assert loose.converged.all() and 1e-5 < loose.gradient.item() <= 0.1 + 1e-3
     assert loose.evaluations < strict.evaluations
 
@@ -194,7 +192,7 @@ def test_without_a_lower_bound_it_ends_and_says_so(first):
     assert (found.value[:3] < function(found.z * 0 + first, torch.arange(4))[0][:3]).all()
     assert (found.evaluations <= 1000).all() and found.evaluations[0] < 100
     strict = minimise(lambda z, which: (-z.square()[:, 0], -2 * z), found.z[:1] * 0 + first, tolerance=0)
-    assert not strict.converged and strict.evaluations < 100 and strict.z.abs() > minimisation.FAR
+    assert not strict.converged and strict.evaluations < 100 and strict.z.abs() > FAR
 
 
 def test_a_start_that_is_not_finite_is_refused():
@@ -290,7 +288,7 @@ def test_on_a_sphere_the_minimum_is_the_smallest_eigenvector(dense):
         return value, 2 * (image - value[:, None] * z)
 
     start = torch.nn.functional.normalize(draw(5, 7, seed=1), dim=-1)
-    found = minimise(function, start, 1e-9, manifold=Sphere(), dense=dense)
+    found = minimise(function, start, tolerance=1e-9, manifold=Sphere(), dense=dense)
     assert found.converged.all() and max(radius) < 1e-14
     values, vectors = torch.linalg.eigh(a)
     close(found.value, values[:, 0])

@@ -15,6 +15,7 @@ from lib.energy.objective import (
     KERNELS,
     SIMILARITIES,
     EnergyError,
+    Kernel,
     check_psm,
     held,
     objective,
@@ -49,6 +50,16 @@ def plain(x, weights, kernel, kind, target=None, strength=1.0, s=1.0, diagonal=F
     return total
 
 
+@pytest.fixture
+def riesz(monkeypatch):
+    """Sets the exponent of the Riesz kernel: what holds, holds of any."""
+
+    def exponent(s):
+        monkeypatch.setitem(energy.FORMS, "riesz", Kernel(scale=math.copysign(1, s), power=-s / 2))
+
+    return exponent
+
+
 class Setup:
     """One problem for each kernel and similarity (with the diagonal: exp alone), no two of them alike."""
 
@@ -67,13 +78,13 @@ class Setup:
         self.free, self.held, self.s, self.diagonal = free, held, s, diagonal
         self.p = problems(
             b,
-            *(list(names) for names in zip(*self.names, strict=True)),
+            [kernel for kernel, _ in self.names],
+            kind=[kind for _, kind in self.names],
             target=self.target,
             strength=self.strength,
             weights=None if free else self.weights,
             norms=self.norms if held else None,
             diagonal=diagonal,
-            s=s,
             c=C,
         )
 
@@ -102,7 +113,8 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_value_and_gradients_are_those_of_the_definition(case):
+def test_value_and_gradients_are_those_of_the_definition(case, riesz):
+    riesz(case.get("s", energy.S))
     given = Setup(**case)
     value, in_x, in_w = given.found()
     assert (in_w is None) == (not given.free)
@@ -129,14 +141,17 @@ def test_equals_the_slides_version(targets, diagonal):
         setting = slides.Setting(kernel, kind, diagonal=diagonal, c=C)
         target = given.target[b].numpy() if targets else None
         weights = given.weights[b].numpy()
-        theirs = slides.loss(given.x[b].numpy(), weights, setting, target, given.strength[b].item())
+        theirs = slides.loss(
+            given.x[b].numpy(), weights, setting=setting, target=target, strength=given.strength[b].item()
+        )
         close(value[b].item(), float(theirs[0]))
         close(in_x[b], torch.from_numpy(theirs[1]))
         close(in_w[b], torch.from_numpy(weights * (theirs[2] - weights @ theirs[2])))
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_gradients_by_finite_differences(held):
+def test_gradients_by_finite_differences(held, riesz):
+    riesz(-0.5)
     given = Setup(free=True, held=held, s=-0.5, n=3, f=2)
 
     class Objective(torch.autograd.Function):
@@ -172,15 +187,17 @@ def test_one_value_stands_for_all_problems():
     x = held(draw(3, 4, 2), torch.ones(3, 4))
     target = energy.similarity(draw(4, 5))
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    one = problems(3, "log", "rbf", target, 2.0, weights, torch.ones(4), c=C)
+    one = problems(
+        3, "log", kind="rbf", target=target, strength=2.0, weights=weights, norms=torch.ones(4), c=C
+    )
     each = problems(
         3,
         ["log"] * 3,
-        ["rbf"] * 3,
-        target.expand(3, 4, 4),
-        torch.full((3,), 2.0),
-        weights.expand(3, 4),
-        torch.ones(3, 4),
+        kind=["rbf"] * 3,
+        target=target.expand(3, 4, 4),
+        strength=torch.full((3,), 2.0),
+        weights=weights.expand(3, 4),
+        norms=torch.ones(3, 4),
         c=C,
     )
     for a, b in zip(objective(x, None, one)[:2], objective(x, None, each)[:2], strict=True):
@@ -188,28 +205,34 @@ def test_one_value_stands_for_all_problems():
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
-def test_energies_of_the_simplex(n):
+def test_energies_of_the_simplex(n, riesz):
     x = simplex(n)[None]
     pairs, square, cosine = 1 - 1 / n, 2 * n / (n - 1), -1 / (n - 1)
     close(energy.energy(x).item(), pairs * math.exp(cosine), 1e-14)
     close(energy.energy(x, diagonal=True).item(), pairs * math.exp(cosine) + math.e / n, 1e-14)
     close(energy.energy(x, "log").item(), -pairs * math.log(square) / 2, 1e-14)
     for s in (1, 2.5, -1):
+        riesz(s)
         expected = math.copysign(1, s) * pairs * square ** (-s / 2)
-        close(energy.energy(x, "riesz", s=s).item(), expected, 1e-13)
+        close(energy.energy(x, "riesz").item(), expected, 1e-13)
 
 
-def test_energies_of_two_opposite_directions():
+def test_the_exponent_of_the_riesz_kernel():
+    assert energy.S == 1 and energy.FORMS["riesz"] == Kernel(scale=1, power=-1 / 2)
+
+
+def test_energies_of_two_opposite_directions(riesz):
     x = torch.tensor([[[0.0, 2.0], [0.0, -3.0]]], dtype=torch.float64)
     weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
     pairs = 2 * 0.25 * 0.75
     close(energy.energy(x, weights=weights).item(), pairs / math.e)
-    close(energy.energy(x, "log", weights).item(), -pairs * math.log(5))
-    close(energy.energy(x, "riesz", weights).item(), pairs / 5)
-    close(energy.energy(x, "riesz", weights, s=-2).item(), -25 * pairs)
+    close(energy.energy(x, "log", weights=weights).item(), -pairs * math.log(5))
+    close(energy.energy(x, "riesz", weights=weights).item(), pairs / 5)
+    riesz(-2)
+    close(energy.energy(x, "riesz", weights=weights).item(), -25 * pairs)
 
 
-def test_what_a_change_of_scale_does():
+def test_what_a_change_of_scale_does(riesz):
     x, n = draw(4, 5, 3), 5
     scales = 1 + torch.rand(4, n, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     close(energy.energy(scales * x), energy.energy(x))
@@ -217,14 +240,17 @@ def test_what_a_change_of_scale_does():
     assert (energy.similarity(3 * x, "rbf") - energy.similarity(x, "rbf")).abs().max() > 0.01
     pairs = 1 - 1 / n
     close(energy.energy(3 * x, "log"), energy.energy(x, "log") - pairs * math.log(3))
-    close(energy.energy(3 * x, "riesz", s=1.5), 3**-1.5 * energy.energy(x, "riesz", s=1.5))
+    riesz(1.5)
+    close(energy.energy(3 * x, "riesz"), 3**-1.5 * energy.energy(x, "riesz"))
 
 
 @pytest.mark.parametrize("kernel, s", [("exp", 1), ("log", 1), ("riesz", 1), ("riesz", -1)])
-def test_every_kernel_repels(kernel, s):
+def test_every_kernel_repels(kernel, s, riesz):
+    riesz(s)
+
     def at(angle):
         x = torch.tensor([[1.0, 0.0], [math.cos(angle), math.sin(angle)]])
-        return energy.energy(x[None], kernel, s=s).item()
+        return energy.energy(x[None], kernel).item()
 
     assert at(0.1) > at(1) > at(2) > at(math.pi)
 
@@ -242,7 +268,7 @@ def test_similarity_is_that_of_other_libraries():
         close(energy.similarity(x)[b], torch.from_numpy(cosine_similarity(x[b].numpy())), 1e-12)
         for c in (energy.C, 3.0):
             theirs = rbf_kernel(x[b].numpy(), gamma=1 / c)
-            close(energy.similarity(x, "rbf", c)[b], torch.from_numpy(theirs), 1e-12)
+            close(energy.similarity(x, "rbf", c=c)[b], torch.from_numpy(theirs), 1e-12)
         apart = energy.squared_distances(x)[b]
         close(apart, torch.from_numpy(cdist(x[b].numpy(), x[b].numpy(), "sqeuclidean")), 1e-12)
         assert (apart.diagonal() == 0).all()
@@ -259,7 +285,7 @@ def test_cosines_stay_between_minus_one_and_one():
 
 @pytest.mark.parametrize("n, f", [(2, None), (5, None), (5, 7)])
 def test_the_simplex(n, f):
-    x = simplex(n, f)
+    x = simplex(n, f=f)
     assert x.shape == (n, f or n - 1) and (x[:, n - 1 :] == 0).all()
     expected = torch.full((n, n), -1 / (n - 1), dtype=torch.float64).fill_diagonal_(1)
     close(x @ x.T, expected, 1e-13)
@@ -267,15 +293,16 @@ def test_the_simplex(n, f):
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_very_long_vectors_have_the_energy_of_their_scale(held):
+def test_very_long_vectors_have_the_energy_of_their_scale(held, riesz):
+    riesz(3)
     x = draw(1, 4, 3)
     for length in (1e6, 1e9):
         long = length * x
         p = energy.problems(
-            1, "riesz", weights=torch.full((4,), 0.25), norms=long.norm(dim=-1) if held else None, s=3
+            1, "riesz", weights=torch.full((4,), 0.25), norms=long.norm(dim=-1) if held else None
         )
         value, gradient, _ = energy.objective(long, None, p)
-        close(value * length**3, energy.energy(x, "riesz", s=3), 1e-12)
+        close(value * length**3, energy.energy(x, "riesz"), 1e-12)
         assert torch.isfinite(gradient).all()
 
 
@@ -317,7 +344,7 @@ REFUSED = {
     "not square": (lambda: check_psm(torch.ones(2, 3)), r"square matrix; got shape \(2, 3\)"),
     "a vector": (lambda: check_psm(torch.ones(3)), r"square matrix; got shape \(3,\)"),
     "target not symmetric": (lambda: problems(1, target=asymmetric()), "not symmetric"),
-    "negative C": (lambda: energy.similarity(draw(3, 2), "rbf", -1.0), "C is -1.*positive"),
+    "negative C": (lambda: energy.similarity(draw(3, 2), "rbf", c=-1.0), "C is -1.*positive"),
     "C = 0": (lambda: problems(1, kind="rbf", c=0.0), "C is 0.*positive"),
     "C NaN": (lambda: problems(1, kind="rbf", c=math.nan), "C is nan.*positive"),
     "C infinite": (lambda: problems(1, kind="rbf", c=math.inf), "C is inf.*positive, finite"),
@@ -325,8 +352,6 @@ REFUSED = {
     "one kernel of two": (lambda: problems(2, ["exp", "gauss"]), "'gauss' is not known"),
     "similarity": (lambda: problems(1, kind="dot"), "'dot' is not known; known are cosine, rbf"),
     "a similarity": (lambda: energy.similarity(draw(3, 2), "dot"), "'dot' is not known"),
-    "s = 0": (lambda: problems(1, "riesz", s=0.0), "s is 0.*other than 0"),
-    "s NaN": (lambda: problems(1, "riesz", s=math.nan), "s is nan.*finite"),
     "log with diagonal": (lambda: problems(1, "log", diagonal=True), "infinite at i = j"),
     "exp and riesz with diagonal": (
         lambda: problems(2, ["exp", "riesz"], diagonal=True),
@@ -347,7 +372,7 @@ REFUSED = {
     "energy of nothing": (lambda: energy.energy(HALF), "length zero"),
     "NaN direction": (lambda: energy.similarity(HALF * torch.nan), "NaN or infinite"),
     "NaN direction, rbf": (lambda: energy.similarity(HALF * torch.nan, "rbf"), "NaN or infinite"),
-    "simplex, f": (lambda: simplex(4, 2), "n = 4.*f = 2"),
+    "simplex, f": (lambda: simplex(4, f=2), "n = 4.*f = 2"),
     "simplex, n": (lambda: simplex(1), "n = 1"),
 }
 
@@ -365,7 +390,6 @@ def test_what_is_refused_with_one_kernel_is_fine_with_another():
     close(energy.energy(TWICE).item(), math.e / 2, 1e-14)
     assert torch.isfinite(energy.energy(HALF, "log")).all()
     close(energy.similarity(HALF, "rbf")[0, 0, 1].item(), math.exp(-1 / 200))
-    assert len(problems(1, "exp", s=0.0)) == 1
 
 
 @pytest.mark.parametrize("f", [2, 3, 7, 16])

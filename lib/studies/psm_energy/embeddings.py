@@ -48,7 +48,7 @@ def tokens_of(tokenizer, words: tuple[str, ...]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def simplices(model: LanguageModel, draws: int, rng: np.random.Generator) -> pd.DataFrame:
+def simplices(model: LanguageModel, *, draws: int, rng: np.random.Generator) -> pd.DataFrame:
     """For each matrix and group: tokens, `distance` of the centred group from the simplex, and its `ratio` to the
     median of `draws` random groups of as many tokens."""
     special = set(model.tokenizer.all_special_ids)

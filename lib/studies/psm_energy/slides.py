@@ -9,22 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from lib.energy.objective import C
+from lib.energy.objective import C, S
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the slides vary: kernel, similarity, the exponent s, whether i = j counts, and C."""
+    """What the slides vary: kernel, similarity, whether i = j counts, and C."""
 
     kernel: str = "exp"
     kind: str = "cosine"
-    s: float = 1.0
     diagonal: bool = False
     c: float = C
 
 
 @dataclass(frozen=True)
-class Matched:
+class Stopped:
     """Where scipy stopped: x `(n, f)`, w~ `(n,)`, the loss, function calls, and whether it says that it converged."""
 
     x: np.ndarray
@@ -34,7 +33,9 @@ class Matched:
     converged: bool
 
 
-def loss(x: np.ndarray, weights: np.ndarray, setting: Setting, target=None, strength: float = 1.0):
+def loss(
+    x: np.ndarray, weights: np.ndarray, *, setting: Setting, target=None, strength: float = 1.0
+) -> tuple[float, np.ndarray, np.ndarray]:
     """The loss of the joint step, its gradients in x `(n, f)` and w~ `(n,)`; without a target the energy alone."""
     n = len(x)
     off = ~np.eye(n, dtype=bool)
@@ -49,9 +50,8 @@ def loss(x: np.ndarray, weights: np.ndarray, setting: Setting, target=None, stre
     elif setting.kernel == "log":
         kernel, by_distance = -0.5 * np.log(distance), -0.5 / distance
     else:
-        sign = np.sign(setting.s)
-        kernel = sign * distance ** (-setting.s / 2)
-        by_distance = -setting.s / 2 * kernel / distance
+        kernel = distance ** (-S / 2)
+        by_distance = -S / 2 * kernel / distance
     kernel = kernel if setting.diagonal else np.where(off, kernel, 0.0)
     pull = kernel @ weights
     value = weights @ pull
@@ -73,10 +73,10 @@ def loss(x: np.ndarray, weights: np.ndarray, setting: Setting, target=None, stre
     return value, in_x, 2 * pull
 
 
-def joint(target, start: np.ndarray, setting: Setting, strength: float, norms=None) -> Matched:
+def joint(target, start: np.ndarray, *, setting: Setting, strength: float, norms=None) -> Stopped:
     """The joint step from x = `start` `(n, f)` and equal weights, by scipy's conjugate gradient with exact gradients.
 
-    With `norms` `(n,)` the problem is the one that `lib.energy.matching` solves: x_i = n_i u_i / |u_i|, minimised over u.
+    With `norms` `(n,)` the problem is the one of `lib.energy.matching`: x_i = n_i u_i / |u_i|, minimised over u.
     """
     n, f = start.shape
 
@@ -85,7 +85,7 @@ def joint(target, start: np.ndarray, setting: Setting, strength: float, norms=No
         length = np.sqrt(np.einsum("if,if->i", u, u))[:, None]
         x = u if norms is None else norms[:, None] * u / length
         weights = _softmax(w)
-        value, in_x, in_weights = loss(x, weights, setting, target, strength)
+        value, in_x, in_weights = loss(x, weights, setting=setting, target=target, strength=strength)
         if norms is not None:
             along = np.einsum("if,if->i", in_x, u)[:, None] / length**2
             in_x = norms[:, None] / length * (in_x - along * u)
@@ -96,10 +96,10 @@ def joint(target, start: np.ndarray, setting: Setting, strength: float, norms=No
         found = minimize(function, np.concatenate([start.ravel(), np.zeros(n)]), jac=True, method="CG")
     u, w = found.x[: n * f].reshape(n, f), found.x[n * f :]
     x = u if norms is None else norms[:, None] * u / np.linalg.norm(u, axis=1, keepdims=True)
-    return Matched(x, _softmax(w), float(found.fun), int(found.nfev), bool(found.success))
+    return Stopped(x, _softmax(w), float(found.fun), int(found.nfev), bool(found.success))
 
 
-def reoptimise(start: np.ndarray, norms, weights, setting: Setting, penalty: float | None) -> Matched:
+def reoptimise(start: np.ndarray, *, norms, weights, setting: Setting, penalty: float | None) -> Stopped:
     """The re-optimisation from `start` `(n, f)` by scipy's Powell: energy plus `penalty` times sum | |x_i| - n_i |.
 
     Without a penalty the norms are held exactly, x_i = n_i u_i / |u_i|, and Powell's method searches over u.
@@ -119,7 +119,7 @@ def reoptimise(start: np.ndarray, norms, weights, setting: Setting, penalty: flo
     x = found.x.reshape(n, f)
     if penalty is None:
         x = x * (norms / np.linalg.norm(x, axis=1))[:, None]
-    return Matched(x, weights, float(found.fun), int(found.nfev), bool(found.success))
+    return Stopped(x, weights, float(found.fun), int(found.nfev), bool(found.success))
 
 
 def _energy(x, weights, setting):
@@ -135,7 +135,7 @@ def _energy(x, weights, setting):
         if setting.kernel == "log":
             kernel = -0.5 * np.log(distance)
         else:
-            kernel = np.sign(setting.s) * distance ** (-setting.s / 2)
+            kernel = distance ** (-S / 2)
     if not setting.diagonal:
         np.fill_diagonal(kernel, 0.0)
     return weights @ kernel @ weights

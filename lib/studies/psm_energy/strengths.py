@@ -13,14 +13,14 @@ from torch import Tensor
 from lib.energy import nulls
 from lib.energy.objective import similarity
 from lib.probes import directions, fit
-from lib.probes.items import ProbeSet
+from lib.probes.items import LabelledItems
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of scikit-learn
 
 
 def over_strengths(
     X: Float[ndarray, "1 items d"],
-    found: ProbeSet,
+    found: LabelledItems,
     *,
     rng: np.random.Generator,
     strengths: Sequence[float] = STRENGTHS,
@@ -34,20 +34,20 @@ def over_strengths(
     correlation over pairs of the two PSMs, NaN for fewer than three features.
     """
 
-    def ranked(items: ProbeSet, train: ndarray, test: ndarray, draws: int):
+    def ranked(items: LabelledItems, train: ndarray, test: ndarray, draws: int):
         both = directions.both_classes(items, train) & directions.both_classes(items, test)
         labels, use = items.labels[both], items.use[both]
-        fitted = fit.fit(X, labels, use & train, strengths)
+        fitted = fit.fit(X, labels, use & train, strengths=strengths)
         ranks = fit.scores(fitted, X)[:, 0]
         groups = items.groups if draws else None
-        auc = fit.auc(ranks, labels, use & test, groups, rng=rng, draws=draws)
+        auc = fit.auc(ranks, labels, use & test, groups=groups, rng=rng, draws=draws)
         means = fit.class_means(X, labels, use & train)[0]
         return _tensor(fitted.weights[:, 0]), _tensor(means), auc
 
     probed, means, auc = ranked(found, *directions.split(found, rng), 1000)
     controls = []
     for _ in range(shuffles):
-        y, use = fit.shuffled(found.labels, found.use, rng, found.groups if whole_groups else None)
+        y, use = fit.shuffled(found.labels, found.use, rng, groups=found.groups if whole_groups else None)
         # Where a rare feature has one class on a side, the others do.
         control = replace(found, labels=y, use=use)
         controls.append(ranked(control, *fit.split(found.groups, rng), 0)[2].value.mean(1))

@@ -73,17 +73,21 @@ def test_a_planted_simplex_is_found_about_any_centre():
     """Days are a simplex of size 3 far from the origin, in the embedding alone; of colours too few are tokens."""
     tokenizer = Tokenizer([f" {day}" for day in DAYS] + [" red", " blue", " green"], 40)
     embedding, unembedding = gaussian(45, 16), gaussian(45, 16, seed=1)
-    embedding[2:9] = (3 * simplex(7, 16) + 20).float()
+    embedding[2:9] = (3 * simplex(7, f=16) + 20).float()
     for matrix in (embedding, unembedding):
         matrix[:2] = torch.nan  # special tokens are never drawn
         matrix[40:] = torch.nan  # nor rows that are no token's
-    table = embeddings.simplices(model(tokenizer, embedding, unembedding), 50, np.random.default_rng(0))
+    table = embeddings.simplices(
+        model(tokenizer, embedding, unembedding), draws=50, rng=np.random.default_rng(0)
+    )
     assert table["matrix"].tolist() == ["embedding", "unembedding"] and (table["group"] == "days").all()
     assert (table["tokens"] == 7).all()
     assert table["distance"][0] < 1e-4 and table["ratio"][0] < 1e-4
     # The days of the unembedding are seven random vectors, as the groups that they are compared with.
     assert 0.5 < table["ratio"][1] < 2
-    again = embeddings.simplices(model(tokenizer, embedding, unembedding), 50, np.random.default_rng(0))
+    again = embeddings.simplices(
+        model(tokenizer, embedding, unembedding), draws=50, rng=np.random.default_rng(0)
+    )
     assert table.equals(again)
 
 
@@ -92,8 +96,8 @@ def test_distance_and_ratio_by_hand():
     square = torch.tensor([[1.0, 1], [1, -1], [-1, -1], [-1, 1]])
     table = embeddings.simplices(
         model(Tokenizer([" he", " she", " it", " we"], 6), torch.cat([torch.zeros(2, 2), square + 7])),
-        5,
-        np.random.default_rng(0),
+        draws=5,
+        rng=np.random.default_rng(0),
     )
     # Of 12 ordered pairs 8 have a cosine of 0 and 4 of -1, where the simplex has -1/3.
     assert table["distance"].item() == pytest.approx((8 / 9 + 4 * 4 / 9) ** 0.5, abs=1e-6)
@@ -114,7 +118,7 @@ def test_a_real_tokenizer_and_model(tmp_path):
     hf, _ = neox.load_pretrained(tmp_path / "model")
     close(found["embedding"], hf.gpt_neox.embed_in.weight.detach().double())
     close(found["unembedding"], hf.lm_head.weight.detach().double())
-    table = embeddings.simplices(loaded, 9, np.random.default_rng(0)).set_index(["group", "matrix"])
+    table = embeddings.simplices(loaded, draws=9, rng=np.random.default_rng(0)).set_index(["group", "matrix"])
     letters = table.loc["capitals"]
     assert list(letters.index) == ["embedding", "unembedding"] and (letters["tokens"] == 26).all()
     ids = [tokenizer.convert_tokens_to_ids(f"Ġ{c}") for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]

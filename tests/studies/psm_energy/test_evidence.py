@@ -10,7 +10,7 @@ import torch
 
 from helpers.energy_rules import KERNELS, LAYERS, METHODS, NULLS, RULES, SETS, N, Plain
 from lib.energy.objective import similarity
-from lib.probes.directions import Probed
+from lib.probes.directions import Directions
 from lib.reporting import claims
 from lib.studies.psm_energy import layers as energy_layers
 from lib.studies.psm_energy.evidence import TEXT, Tables, of_slides, of_trial
@@ -49,7 +49,15 @@ def unit(rng, kind, layers):
     x, means = (torch.from_numpy(rng.standard_normal((layers, n, 16))) for _ in range(2))
     shuffled, random = (torch.from_numpy(rng.standard_normal((layers, k, n, 16))) for k in (5, 3))
     labels = torch.from_numpy(np.corrcoef(rng.standard_normal((n, 40))))
-    return Unit(None, {}, Probed(x, means, None, None, None), shuffled, random, None, labels)
+    return Unit(
+        None,
+        {},
+        Directions(directions=x, means=means, auc=None, low=None, high=None),
+        shuffled,
+        random,
+        None,
+        labels,
+    )
 
 
 @pytest.fixture(scope="module")

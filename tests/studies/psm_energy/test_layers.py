@@ -8,15 +8,22 @@ import torch
 from helpers.plain import close, draw
 from lib.energy import nulls
 from lib.energy.objective import similarity, simplex
-from lib.probes.directions import Probed
+from lib.probes.directions import Directions
 from lib.studies.psm_energy import layers
-from lib.studies.psm_energy.units import Unit
+from lib.studies.psm_energy.feature_sets import FeatureSet
 
 
-def unit(directions, shuffled=None, random=None, labels=None):
+def feature_set(directions, *, shuffled=None, random=None, labels=None):
     """Of directions `(layers, n, d)` and draws `(layers, draws, n, d)`."""
-    probed = Probed(directions, directions, None, None, None)
-    return Unit(None, {}, probed, shuffled, random, None, labels)
+    return FeatureSet(
+        items=None,
+        dropped={},
+        probed=Directions(directions=directions, means=directions, auc=None, low=None, high=None),
+        shuffled=shuffled,
+        random=random,
+        random_auc=None,
+        labels=labels,
+    )
 
 
 def turned(x, d=16, seed=0):
@@ -32,7 +39,7 @@ def plain(a, b):
 
 def test_a_simplex_and_orthogonal_directions():
     simplices, orthogonal = turned(3 * simplex(5)), 2 * torch.eye(16, dtype=torch.float64)[:5]
-    given = unit(torch.stack([simplices, orthogonal]))
+    given = feature_set(torch.stack([simplices, orthogonal]))
     assert layers.to_simplex(given, 0) == pytest.approx(0, abs=1e-9)
     # 20 ordered pairs whose cosines are 1/4 away from the simplex's -1/4.
     assert layers.to_simplex(given, 1) == pytest.approx(math.sqrt(20) / 4)
@@ -45,7 +52,7 @@ def test_a_simplex_and_orthogonal_directions():
 
 def test_random_directions_are_as_far_from_the_simplex_as_their_variance_says():
     """In d dimensions a cosine has variance 1/d, so the mean square distance is n (n - 1) (1/(n - 1)^2 + 1/d)."""
-    given = unit(torch.zeros(2, 5, 400) + draw(5, 400))
+    given = feature_set(torch.zeros(2, 5, 400) + draw(5, 400))
     expected = math.sqrt(20 * (1 / 16 + 1 / 400))
     assert layers.random_to_simplex(given, 0) == pytest.approx(expected, rel=0.02)
     assert layers.random_to_simplex(given, 0) != layers.random_to_simplex(given, 1)
@@ -55,7 +62,7 @@ def test_random_directions_are_as_far_from_the_simplex_as_their_variance_says():
 def test_permuted_coordinates_are_near_orthogonal_unless_all_are_alike():
     x = torch.stack([torch.ones(4, 400).double() * torch.tensor([[1.0], [-1], [2], [1]]), draw(4, 400) ** 3])
     x[1, 1:] = x[1, 0]
-    given = unit(x)
+    given = feature_set(x)
     assert layers.permuted_cosine(given, 0) == pytest.approx(1)
     assert layers.mean_cosine(given, 1) == pytest.approx(1)
     # |cosine| of 400 permuted coordinates: about that of a Gaussian with variance 1/400.
@@ -66,7 +73,7 @@ def test_permuted_coordinates_are_near_orthogonal_unless_all_are_alike():
 def test_draws_of_nulls_are_medians():
     close_by, far = turned(simplex(4)), torch.eye(16, dtype=torch.float64)[:4]
     shuffled = torch.stack([torch.stack([far, close_by, close_by]), torch.stack([far, far, close_by])])
-    given = unit(draw(2, 4, 16), shuffled)
+    given = feature_set(draw(2, 4, 16), shuffled=shuffled)
     assert layers.shuffled_to_simplex(given, 0) == pytest.approx(0, abs=1e-9)
     assert layers.shuffled_to_simplex(given, 1) == pytest.approx(math.sqrt(12) / 3)
 
@@ -75,7 +82,7 @@ def test_agreement_with_labels_and_of_the_nulls():
     x = draw(2, 6, 16)
     shuffled, random = draw(2, 5, 6, 16, seed=1), draw(2, 3, 6, 16, seed=2)
     own = similarity(x[1])
-    given = unit(x, shuffled, random, 0.5 * own + 0.1)
+    given = feature_set(x, shuffled=shuffled, random=random, labels=0.5 * own + 0.1)
     assert layers.agreement_with_labels(given, 1) == pytest.approx(1)
     assert layers.agreement_with_labels(given, 0) == pytest.approx(plain(similarity(x[0]), own))
     for function, draws in (
@@ -89,19 +96,19 @@ def test_agreement_with_labels_and_of_the_nulls():
 
 def test_agreement_with_the_mean_psm_of_random_weights():
     x, random = draw(2, 6, 16), draw(2, 3, 6, 16, seed=2)
-    given = unit(x, random=random)
+    given = feature_set(x, random=random)
     for i in range(2):
         mean = sum(similarity(one) for one in random[i]) / 3
         assert layers.agreement_with_random(given, i) == pytest.approx(plain(similarity(x[i]), mean))
         # Pairs in random order agree with nothing, on average: 199 correlations over 15 pairs each.
         assert abs(layers.shuffled_agreement_with_random(given, i)) < 5 / math.sqrt(14 * 199)
-    same = unit(x, random=x[:, None])
+    same = feature_set(x, random=x[:, None])
     assert layers.agreement_with_random(same, 0) == pytest.approx(1)
     assert abs(layers.shuffled_agreement_with_random(same, 0)) < 5 / math.sqrt(14 * 199)
 
 
 def test_edges_keep_their_values():
-    given = unit(draw(2, 5, 16))
+    given = feature_set(draw(2, 5, 16))
     drawn = layers.edges(given, 1)
     assert drawn.shape == (199, 5, 5)
     own = nulls.off_diagonal(layers.psm(given, 1)).sort().values
@@ -110,7 +117,7 @@ def test_edges_keep_their_values():
 
 def test_agreement_with_the_other_layers_leaves_out_the_own():
     x, y = draw(6, 16), draw(6, 16, seed=1)
-    given = unit(torch.stack([x, 5 * x, y]))
+    given = feature_set(torch.stack([x, 5 * x, y]))
     across = plain(similarity(x), similarity(y))
     for i, expected in enumerate(((1 + across) / 2, (1 + across) / 2, across)):
         assert layers.agreement_with_layers(given, i) == pytest.approx(expected)
@@ -120,12 +127,12 @@ def test_agreement_with_the_other_layers_leaves_out_the_own():
 def test_scale_comes_from_norms_or_from_cosines():
     """Layers that differ in length alone, and layers that differ in angle alone."""
     x = draw(5, 16)
-    by_length = unit(torch.stack([x, 3 * x]))
+    by_length = feature_set(torch.stack([x, 3 * x]))
     for i, share in ((0, 1 / 2), (1, 3 / 2)):
         assert layers.spread_by_norms(by_length, i) == pytest.approx(1)
         assert layers.spread_by_cosines(by_length, i) == pytest.approx(share**2)
     unit_length = torch.stack([turned(simplex(5)), torch.eye(16, dtype=torch.float64)[:5]])
-    by_angle = unit(2 * unit_length)
+    by_angle = feature_set(2 * unit_length)
     # Mean squared distances 4 (2 + 1/2) and 4 * 2; the mean cosine is -1/8.
     for i, actual in ((0, 10), (1, 8)):
         assert layers.spread_by_norms(by_angle, i) == pytest.approx(actual / 9)
@@ -134,7 +141,7 @@ def test_scale_comes_from_norms_or_from_cosines():
 
 def test_norms_and_cosines_of_each_pair():
     x = draw(3, 4, 16) * (1 + torch.arange(4.0)[:, None])
-    given, norms, psms = unit(x), x.norm(dim=-1), similarity(x)
+    given, norms, psms = feature_set(x), x.norm(dim=-1), similarity(x)
 
     def mean_square(norms, psm):
         pairs = [(i, j) for i in range(4) for j in range(4) if i != j]

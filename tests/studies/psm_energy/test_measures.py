@@ -9,15 +9,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from helpers.plain import close, draw
+from helpers.plain import close, draw, generator
 from lib.energy import landscape, matching, nulls
 from lib.energy.objective import KERNELS, EnergyError, energy, similarity, simplex
 from lib.studies.psm_energy import measures, slides
 from lib.studies.psm_energy.measures import AGAIN, LENGTH
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def turned(x, d=16, seed=0):
@@ -43,7 +39,7 @@ def test_half_the_features_rounded_up():
 def test_targets_are_the_real_psm_and_its_nulls_by_name():
     x = draw(5, 16)
     others = {"shuffled labels": draw(3, 5, 16, seed=1), "random weights": draw(2, 5, 9, seed=2)}
-    found = measures.targets(x, others, 40, generator(3))
+    found = measures.targets(x, others, draws=40, generator=generator(3))
     assert {name: tuple(t.shape) for name, t in found.items()} == {
         "real": (1, 5, 5),
         "edge-shuffled": (40, 5, 5),
@@ -60,13 +56,13 @@ def test_targets_are_the_real_psm_and_its_nulls_by_name():
     # 400 cosines of Gaussian directions in 16 dimensions have mean 0 and variance 1/16.
     random = nulls.off_diagonal(found["random directions"])
     assert abs(random.mean()) < 5 / 4 / 20 and abs(random.square().mean() * 16 - 1) < 0.35
-    again = measures.targets(x, others, 40, generator(3))
+    again = measures.targets(x, others, draws=40, generator=generator(3))
     assert all(torch.equal(found[name], again[name]) for name in found)
 
 
 def test_permuting_constant_coordinates_changes_nothing():
     x = torch.ones(4, 16, dtype=torch.float64) * torch.tensor([1.0, -2, 3, 4])[:, None]
-    found = measures.targets(x, {}, 5, generator())
+    found = measures.targets(x, {}, draws=5, generator=generator())
     close(found["coordinate-permuted"], similarity(x).expand(5, 4, 4))
     assert nulls.off_diagonal(found["random directions"]).abs().max() < 0.95
 
@@ -75,14 +71,14 @@ def test_directions_without_a_psm_are_refused():
     x = draw(4, 16)
     x[2] = 0
     with pytest.raises(EnergyError, match="a direction has length zero"):
-        measures.targets(x, {}, 5, generator())
+        measures.targets(x, {}, draws=5, generator=generator())
     with pytest.raises(EnergyError, match="NaN"):
-        measures.targets(x * torch.nan, {}, 5, generator())
+        measures.targets(x * torch.nan, {}, draws=5, generator=generator())
 
 
 def test_an_exact_minimiser_has_no_excess_and_a_simplex_is_where_all_end():
     """n = 5 in 3 dimensions: the minimiser of exp is one; in n - 1 the distance is that from the simplex."""
-    x = turned(landscape.minima(5, 3, "exp").x[0])
+    x = turned(landscape.minima(5, f=3).x[0])
     other = draw(5, 4, seed=1)
     found = {"real": similarity(x)[None], "null": similarity(torch.stack([other, draw(5, 4, seed=2)]))}
     table = measures.measured(found)
@@ -95,7 +91,7 @@ def test_an_exact_minimiser_has_no_excess_and_a_simplex_is_where_all_end():
     for column in ("misfit", "excess", "gradient", "distance"):
         assert abs(real[column]) < 1e-3 < 0.01 < null[column].abs().min(), column
 
-    table = measures.measured(found, 4)
+    table = measures.measured(found, f=4)
     expected = landscape.simplex_distance(torch.cat(list(found.values()))).tolist()
     for kernel in KERNELS:
         got = table[table["kernel"] == kernel]
@@ -106,10 +102,10 @@ def test_an_exact_minimiser_has_no_excess_and_a_simplex_is_where_all_end():
 def test_each_row_is_its_targets():
     psms = similarity(draw(4, 5, 16))
     found = {"a": psms[:1], "b": psms[1:]}
-    table = measures.measured(found, 3, ("log",))
+    table = measures.measured(found, f=3, kernels=("log",))
     assert list(zip(table["target"], table["draw"], strict=True)) == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
-    fitted = matching.fit(psms, 3, measures.RESTARTS)
-    got = landscape.measure(psms, 3, "log", fitted=fitted)
+    fitted = matching.fit(psms, 3, restarts=measures.RESTARTS)
+    got = landscape.measure(psms, 3, kernel="log", fitted=fitted)
     for column in ("misfit", "excess", "gradient", "distance"):
         close(torch.tensor(table[column]), getattr(got, column), 1e-9)
 
@@ -129,7 +125,7 @@ def test_p_values_count_the_draws_at_least_as_low():
     table = table_of(real=[0.3], low=[0.1, 0.2, 0.3, 0.4], high=[0.5] * 19, one=[0.2])
     assert dict(measures.p_values(table)) == {"low": 4 / 5, "high": 1 / 20, "one": 1.0}
     assert list(measures.p_values(table).index) == ["low", "high", "one"]
-    assert dict(measures.p_values(table, "log")) == {"low": 3 / 5, "high": 1.0, "one": 1 / 2}
+    assert dict(measures.p_values(table, kernel="log")) == {"low": 3 / 5, "high": 1.0, "one": 1 / 2}
     assert measures.p_values(table, column="gradient")["high"] == 1.0
     for real in ([], [0.3, 0.4]):
         with pytest.raises(ValueError, match="size 1"):
@@ -176,7 +172,7 @@ def test_rbf_distances_of_three_lengths_against_scipy(kernel):
         lambda angles: energy(placed(angles)[None], kernel).item(), np.deg2rad([70, 200]), tol=1e-9
     )
     expected = matching.distance(similarity(placed(best.x), "rbf"), similarity(x, "rbf")).item()
-    found = measures.rbf_distances({"real": turned(x)[None]}, 2, (kernel,))
+    found = measures.rbf_distances({"real": turned(x)[None]}, f=2, kernels=(kernel,))
     assert found["distance"].item() == pytest.approx(expected, abs=1e-3)
     triangle = matching.distance(
         similarity(placed([2.0943951, 4.1887902]), "rbf"), similarity(x, "rbf")
@@ -190,9 +186,9 @@ class Recorded:
     def __init__(self, move=lambda x: x):
         self.calls, self.move = [], move
 
-    def __call__(self, start, norms, weights, setting, penalty):
+    def __call__(self, start, *, norms, weights, setting, penalty):
         self.calls.append((start, norms, weights, setting, penalty))
-        return slides.Matched(self.move(start), weights, 0.0, 1, True)
+        return slides.Stopped(self.move(start), weights, 0.0, 1, True)
 
 
 def as_in_slides(x, sigmas=(0.1,), **settings):

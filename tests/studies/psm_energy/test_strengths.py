@@ -4,29 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.small_items import labelled
 from lib.probes import fit
 from lib.probes.directions import probe
-from lib.probes.items import ProbeSet
 from lib.studies.psm_energy.strengths import over_strengths
 
 GROUPS, EACH = 24, 5
-
-
-def probe_set(labels, groups, name="planted", use=None):
-    """A set whose sequences are one token long."""
-    count = len(groups)
-    return ProbeSet(
-        name,
-        (),
-        np.zeros((count, 1), int),
-        np.ones((count, 1), bool),
-        np.stack([np.arange(count), np.zeros(count, int)], 1),
-        np.arange(count),
-        tuple("abcdef"[: len(labels)]),
-        labels,
-        np.ones_like(labels) if use is None else use,
-        groups,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +20,7 @@ def planted():
     labels = rng.random((3, GROUPS * EACH)) < 0.5
     X = rng.standard_normal((2, GROUPS * EACH, 16))
     X[0] += labels.T @ directions
-    return X, probe_set(labels, np.repeat(np.arange(GROUPS), EACH)), directions
+    return X, labelled(labels, np.repeat(np.arange(GROUPS), EACH)), directions
 
 
 def cosines(a, b):
@@ -66,14 +49,16 @@ def test_over_strengths_on_planted_directions(planted):
 def test_over_strengths_of_groups_that_share_a_label(monkeypatch):
     """Labels of whole groups change places whole where that is asked; held-out groups can't be ranked by them."""
     drawn, shuffle = [], fit.shuffled
-    monkeypatch.setattr(fit, "shuffled", lambda *given: drawn.append(shuffle(*given)) or drawn[-1])
+    monkeypatch.setattr(
+        fit, "shuffled", lambda *given, **how: drawn.append(shuffle(*given, **how)) or drawn[-1]
+    )
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 4)
     labels = np.stack([groups % 2 == 0, groups % 2 == 1])
     X = rng.standard_normal((1, 40, 30))[:, groups] + 0.01 * rng.standard_normal((1, 160, 30))
     table = over_strengths(
         X,
-        probe_set(labels, groups),
+        labelled(labels, groups),
         rng=np.random.default_rng(0),
         strengths=(1.0,),
         shuffles=20,
@@ -93,6 +78,6 @@ def test_over_strengths_of_rare_features():
     X = rng.standard_normal((1, 120, 20)) + 3 * labels.T @ rng.standard_normal((1, 5, 20))
     use = labels | (rng.random(labels.shape) < 0.2)
     table = over_strengths(
-        X, probe_set(labels, groups, use=use), rng=np.random.default_rng(0), strengths=(1.0,), shuffles=20
+        X, labelled(labels, groups, use=use), rng=np.random.default_rng(0), strengths=(1.0,), shuffles=20
     )
     assert table["AUC"].item() > 0.9 and abs(table["shuffled"].item() - 0.5) < 0.15

@@ -1,4 +1,4 @@
-"""The benchmark is fair: both sides get the same problems, and its table is what it says."""
+"""The benchmarks are fair: both sides get the same problems, and the tables are what they say."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ COUNT, N, RESTARTS = 96, 5, 2
 
 @pytest.fixture(scope="module")
 def g():
-    return timing.grid(COUNT, N, RESTARTS, seed=1)
+    return timing.grid(COUNT, n=N, restarts=RESTARTS, seed=1)
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def at_the_start(monkeypatch):
 
     monkeypatch.setattr(slides, "minimize", Start)
     monkeypatch.setattr(
-        matching,
-        "minimise",
-        lambda function, z, tolerance, evaluations, *how: minimise(function, z, 1e-6, 0, *how),
+        matching, "minimise", lambda *given, **how: minimise(*given, **how | {"evaluations": 0})
     )
 
 
@@ -70,14 +68,14 @@ def test_restarts_lie_next_to_each_other(g):
         if name in ("target", "norms"):
             assert len(groups[:, 0].unique(dim=0)) == COUNT // RESTARTS
     assert len(g.start.flatten(1).unique(dim=0)) == COUNT
-    assert torch.equal(g.start, timing.grid(COUNT, N, RESTARTS, seed=1).start)
-    assert not torch.equal(g.start, timing.grid(COUNT, N, RESTARTS, seed=2).start)
+    assert torch.equal(g.start, timing.grid(COUNT, n=N, restarts=RESTARTS, seed=1).start)
+    assert not torch.equal(g.start, timing.grid(COUNT, n=N, restarts=RESTARTS, seed=2).start)
 
 
 @pytest.mark.parametrize("count, restarts, words", [(97, 2, "97 problems"), (24, 2, "24 settings with 2")])
 def test_a_count_that_does_not_fill_the_grid_is_refused(count, restarts, words):
     with pytest.raises(ValueError, match=words) as raised:
-        timing.grid(count, 5, restarts)
+        timing.grid(count, n=5, restarts=restarts)
     assert "\n" not in str(raised.value)
 
 
@@ -91,7 +89,7 @@ def test_both_sides_of_the_joint_step_start_from_one_value(g, at_the_start):
 
 
 def test_the_grid_of_the_reoptimisation():
-    kernels, start, norms = timing.reoptimisation_grid(108, 5, seed=1)
+    kernels, start, norms = timing.reoptimisation_grid(108, n=5, seed=1)
     assert len(kernels) == 108 and start.shape == (108, 5, 4) and norms.shape == (108, 5)
     assert all(kernels.count(kernel) == 36 for kernel in objective.KERNELS)
     used = (start != 0).any(1).sum(-1)
@@ -108,28 +106,28 @@ def test_the_grid_of_the_reoptimisation():
     names = [(kernels[i], used[i].item()) for i in range(108)]
     assert names[::2] == names[1::2]
     with pytest.raises(ValueError, match="100 problems do not fill 27 settings"):
-        timing.reoptimisation_grid(100, 5)
+        timing.reoptimisation_grid(100, n=5)
 
 
 def test_both_sides_of_the_reoptimisation_start_from_one_value(at_the_start):
-    given = timing.reoptimisation_grid(54, 5)
-    ours, _ = timing.reoptimise(*given)
-    held, _ = timing.reoptimise_scipy(*given, range(54), penalty=None)
+    *given, lengths = timing.reoptimisation_grid(54, n=5)
+    ours, _ = timing.reoptimise(*given, norms=lengths)
+    held, _ = timing.reoptimise_scipy(*given, norms=lengths, which=range(54), penalty=None)
     np.testing.assert_allclose(ours.numpy(), held, rtol=1e-10)
-    penalised, _ = timing.reoptimise_scipy(*given, [3, 40])
+    penalised, _ = timing.reoptimise_scipy(*given, norms=lengths, which=[3, 40])
     for value, i in zip(penalised, (3, 40), strict=True):
-        start, norms = given[1][i : i + 1], given[2][i]
+        start, norms = given[1][i : i + 1], lengths[i]
         own = objective.energy(start, given[0][i]) + 100 * (start[0].norm(dim=-1) - norms).abs().sum()
         assert value == pytest.approx(own.item(), rel=1e-10)
 
 
 def test_a_sample_is_whole_groups_from_all_over():
-    assert timing._spread(96, 4, 8) == [0, 1, 2, 3, 92, 93, 94, 95]
-    chosen = timing._spread(3840, 4, 96)
+    assert timing._spread(96, restarts=4, sample=8) == [0, 1, 2, 3, 92, 93, 94, 95]
+    chosen = timing._spread(3840, restarts=4, sample=96)
     assert len(chosen) == 96 and chosen[0] == 0 and chosen[-1] == 3839
     assert np.diff(chosen[::4]).max() <= 170 and all(i % 4 == 0 for i in chosen[::4])
-    assert timing._spread(8, 4, 100) == list(range(8))
-    assert timing._spread(8, 4, 1) == [0, 1, 2, 3]
+    assert timing._spread(8, restarts=4, sample=100) == list(range(8))
+    assert timing._spread(8, restarts=4, sample=1) == [0, 1, 2, 3]
 
 
 def test_a_few_of_the_sample_are_solved_alone():
@@ -140,33 +138,33 @@ def test_a_few_of_the_sample_are_solved_alone():
 def test_whose_best_is_lower():
     theirs = np.array([1.0, 2, 3, 4, 5, 6, 7, 8])
     ours = np.array([2.0, 0.9, 3, 4, 5 + 1e-9, 6, 7.1, 8])  # below, equal, equal, above
-    found = timing._lower(ours, theirs, 2)
+    found = timing._lower(ours, theirs, restarts=2)
     assert found == {"not above": 0.75, "below": 0.25}
-    assert timing._lower(-ours[:2], -theirs[:2], 2) == {"not above": 1.0, "below": 0.0}
-    assert timing._lower(np.array([-1.1]), np.array([-1.0]), 1) == {"not above": 1.0, "below": 1.0}
-    assert timing._lower(np.array([-0.9]), np.array([-1.0]), 1) == {"not above": 0.0, "below": 0.0}
+    assert timing._lower(-ours[:2], -theirs[:2], restarts=2) == {"not above": 1.0, "below": 0.0}
+    assert timing._lower(np.array([-1.1]), np.array([-1.0]), restarts=1) == {"not above": 1.0, "below": 1.0}
+    assert timing._lower(np.array([-0.9]), np.array([-1.0]), restarts=1) == {"not above": 0.0, "below": 0.0}
 
 
 def test_the_comparison(monkeypatch):
     asked, grid = [], timing.grid
 
-    def small(count, n, restarts, seed):
+    def small(count, *, n, **settings):
         asked.append((count, n))
-        return grid(96, 5, restarts, seed)
+        return grid(96, n=5, **settings)
 
     joint_row, other_row = timing._joint_row, timing._reoptimisation_row
     monkeypatch.setattr(timing, "grid", small)
     monkeypatch.setattr(
-        timing, "_joint_row", lambda count, n, *rest: joint_row(96, n, *rest) | {"problems": count}
+        timing, "_joint_row", lambda count, **settings: joint_row(96, **settings) | {"problems": count}
     )
     monkeypatch.setattr(
         timing,
         "_reoptimisation_row",
-        lambda count, n, *rest: other_row(54, 5, *rest) | {"n": n, "problems": count},
+        lambda count, *, n, **settings: other_row(54, n=5, **settings) | {"n": n, "problems": count},
     )
     monkeypatch.setattr(timing, "_few", lambda which: which[:2])
     threads = torch.get_num_threads()
-    table = timing.compare(1, 8, 4, largest=192)
+    table = timing.against_scipy(1, sample=8, powell_sample=4, largest=192)
     assert torch.get_num_threads() == threads
     assert asked == [(96, 5), (96, 5), (96, 5), (96, 11)], "the first of all is not kept"
     assert table[["step", "n", "problems"]].to_numpy().tolist() == [
@@ -182,3 +180,14 @@ def test_the_comparison(monkeypatch):
     assert (table["not above"] >= table["below"]).all()
     assert (table["not above"] >= 0.5).all() and (table["not above"] <= 1).all()
     assert (table["ratio"] > 1).all() and (table["alone"] > 1).all()
+
+
+def test_the_comparison_with_scikit_learn_is_at_equal_accuracy():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1, 300, 30)).astype(np.float32)
+    y = X[0, :, :3].T + rng.standard_normal((3, 300)) > 1.5  # rare, so that balance counts
+    use = rng.random(y.shape) < 0.8
+    table = timing.against_sklearn(X, y, use=use, repetitions=2, sklearn_tol=1e-6)
+    assert table.repetition.tolist() == [0, 1] and (table[["batched", "sklearn"]] > 0).all(axis=None)
+    np.testing.assert_allclose(table.ratio, table.sklearn / table.batched)
+    assert table[["batched_cosine", "sklearn_cosine"]].min(axis=None) > 0.9999
