@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
@@ -125,3 +126,14 @@ def test_agreement_of_labellings():
         abs(metrics.ari(torch.randint(5, (2000,), generator=g), torch.randint(5, (2000,), generator=g)))
         < 0.01
     )
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_pca_fvu_is_that_of_scikit_learn(k):
+    mix = draw(2, 6, 6)
+    train, x = draw(2, 300, 6, seed=1) @ mix + 3, draw(2, 100, 6, seed=2) @ mix + 3.5
+    for r, error in enumerate(metrics.pca_fvu(x, train=train, k=k)):
+        pca = PCA(k).fit(train[r].numpy())
+        left = x[r].numpy() - pca.inverse_transform(pca.transform(x[r].numpy()))
+        total = ((x[r] - x[r].mean(0)) ** 2).sum()
+        assert error.item() == pytest.approx((left**2).sum() / total.item(), rel=1e-9)

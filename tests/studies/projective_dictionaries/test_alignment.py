@@ -23,7 +23,14 @@ def test_pairs_of_digits():
     digits = images.load("digits")
     x = [hidden.pixels(i) for i in (digits.train_images, digits.test_images)]
     found = alignment.digit_pairs(
-        x[0], digits.train_labels, x[1], digits.test_labels, seeds=2, steps=60, network_steps=300, seed=0
+        x[0],
+        digits.train_labels,
+        test_images=x[1],
+        test_labels=digits.test_labels,
+        seeds=2,
+        steps=60,
+        network_steps=300,
+        seed=0,
     )
     by = found.groupby(["method", "width"])["accuracy"].mean()
     assert by["learned rotation", 16] > 0.6 > 0.2 > by["random directions", 16]

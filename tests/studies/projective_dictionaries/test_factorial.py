@@ -1,8 +1,5 @@
 """The factorial comparison in miniature: what must be equal is, what can't be worse isn't."""
 
-import time
-
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +7,10 @@ import torch
 from sklearn.decomposition import PCA
 
 from lib.common.metrics import fvu
-from lib.dictionaries import coding, recovery
+from lib.dictionaries import coding
 from lib.dictionaries.planted import Planted
-from lib.studies.projective_dictionaries import factorial
+from lib.dictionaries.selection import dense
+from lib.studies.projective_dictionaries import factorial, methods
 
 NAMES = ("top-k", "tied projection", "ridge", "hybrid", "ReLU + L1, 0.2")
 
@@ -21,7 +19,7 @@ NAMES = ("top-k", "tied projection", "ridge", "hybrid", "ReLU + L1, 0.2")
 def run():
     rates = dict.fromkeys(NAMES, 3e-3)
     settings = {"seeds": 2, "starts": 2, "steps": 48, "samples": 250, "rates": rates}
-    return factorial.planted("hierarchy", 4, NAMES, **settings)
+    return factorial.planted("hierarchy", NAMES, k=4, **settings)
 
 
 def of(run, **keys):
@@ -54,7 +52,7 @@ def test_least_squares_is_never_worse_on_the_same_support(run):
         for selection in factorial.SELECTIONS:
             error = {
                 how: of(run, method=method, selection=selection, coefficients=how)
-                for how in (*coding.COEFFICIENTS, "least squares, few")
+                for how in (*factorial.COEFFICIENTS, "least squares, few")
             }
             for how in ("amplitude", "ridge", "NNLS"):
                 assert (error["least squares"] <= error[how] + 1e-6).all(), (method, selection, how)
@@ -106,7 +104,7 @@ def test_curves_fall_and_end_at_the_trained_model(run):
 
 def test_a_run_is_reproducible():
     settings = {"seeds": 1, "steps": 5, "samples": 50, "rates": {"top-k": 1e-3}, "selections": ("own",)}
-    one, other, third = (factorial.planted("coherent", 4, ["top-k"], seed=s, **settings) for s in (3, 3, 4))
+    one, other, third = (factorial.planted("coherent", ["top-k"], k=4, seed=s, **settings) for s in (3, 3, 4))
     for key in one:
         pd.testing.assert_frame_equal(one[key], other[key])
     assert one["codes"]["fvu"][0] != third["codes"]["fvu"][0]
@@ -118,7 +116,9 @@ def true_model(name="top-k", k=8):
     data = Planted("independent", replicas=2, generator=torch.Generator().manual_seed(0), n=32, d=32, l0=3)
     data.features = torch.linalg.qr(data.features).Q
     x, z = data.sample(300, torch.Generator().manual_seed(1))
-    model = factorial.build(name, 32, 32, k, replicas=2, generator=torch.Generator().manual_seed(2))
+    model = methods.build(
+        name, d_in=32, d_sae=32, k=k, replicas=2, generator=torch.Generator().manual_seed(2)
+    )
     with torch.no_grad():
         for parameter in (model.decoder, *([] if model.encoder is None else [model.encoder])):
             parameter.copy_(data.features)
@@ -128,7 +128,7 @@ def true_model(name="top-k", k=8):
 
 def test_the_truth_measures_as_such():
     model, x, z, data = true_model()
-    found = factorial.measure(model, x, z, data.features, data.parent)
+    found = factorial.measure(model, x, z=z, features=data.features, parent=data.parent)
     for key in ("recovery", "found", "genuine"):
         torch.testing.assert_close(found[key], torch.ones(2))
     assert (found["slope"] < 0.9).all() and (found["slope"] > 0.7).all(), "the bias shrinks"
@@ -137,50 +137,37 @@ def test_the_truth_measures_as_such():
     assert (found["used"] == 32).all() and (found["dead"] == 0).all() and "absorption" not in found
     with torch.no_grad():
         model.bias[1, :8] = -99
-    found = factorial.measure(model, x, z, data.features, data.parent)
+    found = factorial.measure(model, x, z=z, features=data.features, parent=data.parent)
     assert found["used"].tolist() == [32, 24] and found["dead"].tolist() == [0, 0.25]
 
 
 def test_codes_of_the_truth():
     model, x, _, _ = true_model()
-    table = factorial.code_table(model, x, 8).set_index(["selection", "coefficients", "replica"])["fvu"]
+    table = factorial.code_table(model, x, k=8).set_index(["selection", "coefficients", "replica"])["fvu"]
     error = table.groupby(["selection", "coefficients"]).mean()
     assert error["own", "least squares"] < 0.02 < error["own", "amplitude"]
     assert error["own", "as trained"] == pytest.approx(error["own", "amplitude"], rel=1e-4)
-    few = factorial.code_table(model, x, 8, few=40).set_index(["selection", "coefficients"])["fvu"]
-    index = coding.omp(model.decoder.detach(), x[:, :40], 8)
-    ones = torch.ones_like(index, dtype=torch.bool)
-    beta = coding.coefficients("NNLS", model.decoder.detach(), index, ones.float(), ones, x[:, :40])
-    y_hat = recovery.dense(index, beta, 32) @ model.decoder
+    few = factorial.code_table(model, x, k=8, few=40).set_index(["selection", "coefficients"])["fvu"]
+    index = coding.omp(model.decoder.detach(), x[:, :40], k=8)
+    beta = coding.nnls(model.decoder.detach(), index, x[:, :40])
+    y_hat = dense(index, beta, n=32) @ model.decoder
     np.testing.assert_allclose(few["OMP", "NNLS"], fvu(x[:, :40], y_hat.detach()), rtol=1e-4)
     assert (few["OMP", "least squares, few"].to_numpy() != few["OMP", "least squares"].to_numpy()).all()
 
 
-@pytest.mark.parametrize("name", factorial.METHODS)
-def test_every_method_is_built(name):
-    model = factorial.build(name, 16, 40, 4, replicas=2, generator=torch.Generator().manual_seed(0))
-    kind, options = factorial.METHODS[name]
-    assert type(model) is kind and options.items() <= model.config.items()
-    assert model.k == (15 if "L1" in name else 4)
-    if name == "ridge, budget":
-        assert model.strength == pytest.approx(0.8 * 4)
-    x = torch.randn(2, 50, 16, generator=torch.Generator().manual_seed(1)) + 3
-    factorial.initialise(model, x)
-    torch.testing.assert_close(model.centre.detach(), x.mean(1))
-
-
 def test_tuning_tells_the_rates_apart():
-    table = factorial.tune("independent", 4, ["top-k", "hybrid"], [1e-6, 1e-2], seeds=2, steps=60, seed=0)
+    settings = {"k": 4, "seeds": 2, "steps": 60, "seed": 0}
+    table = factorial.tune("independent", ["top-k", "hybrid"], rates=[1e-6, 1e-2], **settings)
     assert table.index.tolist() == ["top-k", "hybrid"]
     np.testing.assert_allclose(table.columns, [1e-6, 1e-2], rtol=1e-5)
     assert (table.iloc[:, 1] < table.iloc[:, 0] - 0.02).all()
-    flipped = factorial.tune("independent", 4, ["top-k", "hybrid"], [1e-2, 1e-6], seeds=2, steps=60, seed=0)
+    flipped = factorial.tune("independent", ["top-k", "hybrid"], rates=[1e-2, 1e-6], **settings)
     np.testing.assert_allclose(flipped.columns, [1e-2, 1e-6], rtol=1e-5)
     assert (flipped.iloc[:, 0] < flipped.iloc[:, 1] - 0.02).all()
 
 
 def test_baselines():
-    frame = factorial.baselines("independent", 4, seeds=1, samples=150, train=300).set_index("method")
+    frame = factorial.baselines("independent", k=4, seeds=1, samples=150, train=300).set_index("method")
     true, random = frame.loc["true dictionary, OMP"], frame.loc["random dictionary, OMP"]
     assert true["fvu"] < random["fvu"] - 0.1 and true["recovery"] == pytest.approx(1) and true["found"] == 1
     assert random["recovery"] < 0.6
@@ -194,23 +181,6 @@ def test_baselines():
     assert frame.loc["MOD, OMP", "fvu"] < 1 and set(frame["seed"]) == {0}
 
 
-def _late(name, seconds):
-    time.sleep(seconds)
-    return name, torch.get_num_threads()
-
-
-def test_parallel_jobs_keep_their_order():
-    threads = torch.get_num_threads()
-    jobs = {name: (_late, {"name": name, "seconds": s}) for name, s in (("b", 0.2), ("a", 0.0), ("c", 0.1))}
-    with joblib.parallel_config(backend="threading"):
-        results = factorial.parallel(jobs, "naming")
-    torch.set_num_threads(threads)
-    assert list(results) == ["b", "a", "c"] and {key: value[0] for key, value in results.items()} == {
-        key: key for key in jobs
-    }
-    assert {value[1] for value in results.values()} == {1}
-
-
 def test_every_rate_is_tried_on_every_seed_s_data(monkeypatch):
     seen = {}
 
@@ -218,7 +188,7 @@ def test_every_rate_is_tried_on_every_seed_s_data(monkeypatch):
         seen.update(x=next(stream), lr=lr["top-k"])
 
     monkeypatch.setattr(factorial, "fit", fit)
-    factorial.tune("independent", 4, ["top-k"], [1e-3, 1e-2, 0.1], seeds=2, steps=1, seed=0)
+    factorial.tune("independent", ["top-k"], k=4, rates=[1e-3, 1e-2, 0.1], seeds=2, steps=1, seed=0)
     for rate in (1e-3, 1e-2, 0.1):
         x = seen["x"][seen["lr"] == rate]
         assert len(x) == 2 and not torch.equal(x[0], x[1])
@@ -227,7 +197,7 @@ def test_every_rate_is_tried_on_every_seed_s_data(monkeypatch):
 
 def test_growth_is_of_the_last_half(monkeypatch):
     monkeypatch.setattr(factorial.importance, "mean_square", lambda model, x: torch.full((1,), 4.0))
-    run = factorial.planted("clusters", 4, ["ridge"], seeds=1, steps=4, samples=50, rates={"ridge": 1e-3})
+    run = factorial.planted("clusters", ["ridge"], k=4, seeds=1, steps=4, samples=50, rates={"ridge": 1e-3})
     row = run["dictionaries"].iloc[0]
     assert row["growth"] == pytest.approx(row["square"] / 4)
     assert row["square"] != row["square, untrained"]
@@ -236,9 +206,9 @@ def test_growth_is_of_the_last_half(monkeypatch):
 @pytest.mark.parametrize("name", ["tied projection", "OMP projection"])
 def test_amplitudes_of_a_projection_are_its_scores(name):
     model, x, _, _ = true_model(name)
-    table = factorial.code_table(model, x, 8, selections=("own",)).set_index("coefficients")["fvu"]
+    table = factorial.code_table(model, x, k=8, selections=("own",)).set_index("coefficients")["fvu"]
     index = model.eval().select(model.prepare(x)[0]).index
     scores = (x @ model.decoder.mT + model.bias[:, None]).relu()
     assert (scores.gather(2, index) == 0).any()
-    y_hat = recovery.dense(index, scores.gather(2, index), 32) @ model.decoder
+    y_hat = dense(index, scores.gather(2, index), n=32) @ model.decoder
     np.testing.assert_allclose(table["amplitude"], fvu(x, y_hat).detach(), rtol=1e-4)

@@ -5,25 +5,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.networks import images as data
+from helpers.plain import generator
+from lib.networks import images
 from lib.studies.projective_dictionaries import hidden
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
 def trained():
-    digits = data.load("digits")
+    digits = images.load("digits")
     return digits, hidden.train(digits, seeds=2, steps=120, seed=0)
 
 
 def test_pixels_are_means_of_four():
-    images = torch.randint(256, (3, 28, 28), generator=generator(), dtype=torch.uint8)
-    x = hidden.pixels(images)
+    bytes_ = torch.randint(256, (3, 28, 28), generator=generator(), dtype=torch.uint8)
+    x = hidden.pixels(bytes_)
     assert x.shape == (3, 196) and x.min() >= 0 and x.max() <= 1
-    torch.testing.assert_close(x[1, 14 * 2 + 5], images[1, 4:6, 10:12].double().mean().float() / 255)
+    torch.testing.assert_close(x[1, 14 * 2 + 5], bytes_[1, 4:6, 10:12].double().mean().float() / 255)
 
 
 @pytest.mark.parametrize("name", hidden.LAYERS)
@@ -58,7 +55,7 @@ def test_cross_entropy_recovered_at_its_limits(trained):
     x = hidden.pixels(digits.test_images).expand(2, -1, -1)
     for name in hidden.LAYERS:
         h = network.layer(x, name).detach()
-        recovered = hidden.Recovered(network, name, digits.test_labels)
+        recovered = hidden.Recovered(network, name, labels=digits.test_labels)
         torch.testing.assert_close(recovered(h, h), torch.ones(2))
         torch.testing.assert_close(recovered(h, h.mean(1, keepdim=True).expand_as(h)), torch.zeros(2))
         half = h + 0.3 * h.std() * torch.randn(h.shape, generator=generator())
@@ -73,7 +70,7 @@ def test_cross_entropy_recovered_at_its_limits(trained):
 
 def test_minibatches_keep_pairs_together():
     x = torch.arange(20.0).view(2, 10, 1)
-    a, b = next(hidden.batches(x, generator(), 3 * x, batch=50))
+    a, b = next(hidden.batches(x, generator(), target=3 * x, batch=50))
     assert a.shape == (2, 50, 1) and torch.equal(b, 3 * a)
     assert (a[0] < 10).all() and (a[1] >= 10).all(), "each seed its own samples"
     assert not torch.equal(a[0], a[1] - 10)
@@ -93,7 +90,7 @@ def test_dictionaries_of_real_activations_are_compared():
         return (h - h_hat).square().mean((1, 2))
 
     frame = hidden.compare(
-        train, test, ["top-k", "tied projection"], k=4, latents=32, steps=150, recovered=recovered, seed=0,
+        ["top-k", "tied projection"], train=train, test=test, k=4, latents=32, steps=150, recovered=recovered, seed=0,
         rates={"top-k": 1e-2, "tied projection": 1e-2},
     )  # fmt: skip
     assert set(frame["seed"]) == {0, 1} and set(frame["selection"]) == {"own", "OMP"}
@@ -104,9 +101,11 @@ def test_dictionaries_of_real_activations_are_compared():
     assert frame.loc[~own, "cross_entropy"].isna().all()
     assert (frame.loc[own, "fvu"] < 0.6).all()
     scaled = hidden.compare(
-        7 * train, 7 * test, ["top-k"], k=4, latents=32, steps=20, seed=0, rates={"top-k": 1e-2}
+        ["top-k"], train=7 * train, test=7 * test, k=4, latents=32, steps=20, seed=0, rates={"top-k": 1e-2}
     )
-    plain = hidden.compare(train, test, ["top-k"], k=4, latents=32, steps=20, seed=0, rates={"top-k": 1e-2})
+    plain = hidden.compare(
+        ["top-k"], train=train, test=test, k=4, latents=32, steps=20, seed=0, rates={"top-k": 1e-2}
+    )
     torch.testing.assert_close(
         torch.tensor(scaled["fvu"].to_numpy(float)),
         torch.tensor(plain["fvu"].to_numpy(float)),

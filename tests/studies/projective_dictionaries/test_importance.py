@@ -4,16 +4,13 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from helpers.plain import generator
 from lib.dictionaries.projective import Ridge
 from lib.studies.projective_dictionaries import importance
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def ridge(n=12, k=4, **options):
-    model = Ridge(8, n, k, replicas=2, generator=generator(), quota="none", **options).double()
+    model = Ridge(d_in=8, d_sae=n, k=k, replicas=2, generator=generator(), quota="none", **options).double()
     with torch.no_grad():
         model.bias += 0.3 * torch.randn(2, n, generator=generator(1))
     return model, torch.randn(2, 60, 8, generator=generator(2), dtype=torch.float64)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from scipy.linalg import subspace_angles
 from torch import nn
 
+from helpers.plain import generator
 from lib.studies.projective_dictionaries import interchange
 from lib.studies.projective_dictionaries.interchange import (
     choose_columns,
@@ -16,10 +17,6 @@ from lib.studies.projective_dictionaries.interchange import (
     swap_coefficient,
     swap_subspace,
 )
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def sparse(*shape, p=0.2, seed=1):
@@ -65,24 +62,31 @@ def test_a_span_is_an_orthonormal_basis_of_its_rank():
 def test_the_true_direction_of_an_orthogonal_dictionary_is_exact():
     rows = torch.linalg.qr(torch.randn(2, 16, 16, generator=generator(), dtype=torch.float64)).Q
     D, _, _, h_base, h_source, wanted = interchanged(5, n=16, rows=rows)
-    torch.testing.assert_close(swap_subspace(h_base, h_source, span(D[:, [5]])), wanted)
-    assert (swap_subspace(h_base, h_source, span(D[:, [6]])) - wanted).norm() > 1  # the wrong one is not
+    torch.testing.assert_close(swap_subspace(span(D[:, [5]]), base=h_base, source=h_source), wanted)
+    assert (
+        swap_subspace(span(D[:, [6]]), base=h_base, source=h_source) - wanted
+    ).norm() > 1  # the wrong one is not
 
 
 def test_no_subspace_swaps_nothing_and_the_whole_space_everything():
     _, _, _, h_base, h_source, _ = interchanged(0)
-    torch.testing.assert_close(swap_subspace(h_base, h_source, torch.zeros(16, 2).double()), h_base)
-    torch.testing.assert_close(swap_subspace(h_base, h_source, torch.eye(16).double()), h_source)
+    torch.testing.assert_close(
+        swap_subspace(torch.zeros(16, 2).double(), base=h_base, source=h_source), h_base
+    )
+    torch.testing.assert_close(swap_subspace(torch.eye(16).double(), base=h_base, source=h_source), h_source)
 
 
 def test_a_coefficient_swap_is_exact_in_superposition_and_a_subspace_swap_is_not():
     D, base, source, h_base, h_source, wanted = interchanged(7)
+    states = dict(base=h_base, source=h_source, active_base=base > 0, active_source=source > 0)
     assert (base > 0).sum(-1).max() <= 16  # no more active rows than dimensions
-    swapped = swap_coefficient(h_base, h_source, D, base > 0, source > 0, 7)
+    swapped = swap_coefficient(D, 7, **states)
     torch.testing.assert_close(swapped, wanted, rtol=0, atol=1e-5)
     nothing = (h_base - wanted).square().sum()
-    assert (swap_subspace(h_base, h_source, span(D[:, [7]])) - wanted).square().sum() > 0.2 * nothing
-    random = swap_coefficient(h_base, h_source, dictionary(2, 32, 16, seed=9), base > 0, source > 0, 7)
+    assert (
+        swap_subspace(span(D[:, [7]]), base=h_base, source=h_source) - wanted
+    ).square().sum() > 0.2 * nothing
+    random = swap_coefficient(dictionary(2, 32, 16, seed=9), 7, **states)
     assert (random - wanted).square().sum() > 0.2 * nothing
 
 
@@ -92,7 +96,9 @@ def test_coefficients_are_those_of_least_squares(p):
     h_base, h_source = (
         h + torch.randn(h.shape, generator=generator(), dtype=h.dtype) for h in (h_base, h_source)
     )
-    swapped = swap_coefficient(h_base, h_source, D, base > 0, source > 0, 3)
+    swapped = swap_coefficient(
+        D, 3, base=h_base, source=h_source, active_base=base > 0, active_source=source > 0
+    )
     for r in range(2):
         for s in range(40):
             beta = []
@@ -107,18 +113,21 @@ def test_coefficients_are_those_of_least_squares(p):
 def test_rows_and_variables_broadcast_and_pieces_do_not_matter(monkeypatch):
     D, base, source, h_base, h_source, _ = interchanged(7)
     rows = torch.tensor([[7], [2], [2]])
-    three = [t[:, None].expand(-1, 3, -1, -1) for t in (h_base, h_source, base > 0, source > 0)]
-    swapped = swap_coefficient(three[0], three[1], D, three[2], three[3], rows)
+    states = dict(base=h_base, source=h_source, active_base=base > 0, active_source=source > 0)
+    three = {name: part[:, None].expand(-1, 3, -1, -1) for name, part in states.items()}
+    swapped = swap_coefficient(D, rows, **three)
     monkeypatch.setattr(interchange, "_PIECE", 3 * 2 * 16 * 16)  # three samples at a time
     for j, i in enumerate((7, 2, 2)):
-        alone = swap_coefficient(h_base, h_source, D, base > 0, source > 0, i)
+        alone = swap_coefficient(D, i, **states)
         torch.testing.assert_close(swapped[:, j], alone)
 
 
 def test_where_nothing_is_active_nothing_is_swapped():
     D, base, _, h_base, h_source, _ = interchanged(7)
     off = torch.zeros_like(base, dtype=torch.bool)
-    torch.testing.assert_close(swap_coefficient(h_base, h_source, D, off, off, 7), h_base)
+    torch.testing.assert_close(
+        swap_coefficient(D, 7, base=h_base, source=h_source, active_base=off, active_source=off), h_base
+    )
 
 
 def planted(replicas=2, d=8, k=2, seed=0):
@@ -131,7 +140,7 @@ def planted(replicas=2, d=8, k=2, seed=0):
     def batches(scale=None):
         while True:
             base, source = (torch.randn(replicas, 16, d, generator=g) for _ in range(2))
-            target = tail(swap_subspace(base, source, Q)).detach()
+            target = tail(swap_subspace(Q, base=base, source=source)).detach()
             yield base, source, target if scale is None else target * scale[:, None, None]
 
     return batches, tail, Q
@@ -144,7 +153,7 @@ def distance(out, target):
 def test_das_finds_a_planted_subspace():
     batches, tail, Q = planted()
     before = tail.weight.detach().clone()
-    found = learn_rotation(batches(), tail, distance, 2, steps=300)
+    found = learn_rotation(batches(), tail, loss=distance, k=2, steps=300)
     torch.testing.assert_close(found.mT @ found, torch.eye(2).expand(2, 2, 2))
     for r in range(2):
         assert subspace_angles(Q[r], found[r]).max() < 0.02
@@ -155,7 +164,7 @@ def test_das_finds_a_planted_subspace():
 
 def test_replicas_are_learned_independently():
     one, other = (
-        learn_rotation(batches(scale), tail, distance, 2, steps=20)
+        learn_rotation(batches(scale), tail, loss=distance, k=2, steps=20)
         for (batches, tail, _), scale in (
             (planted(), torch.tensor([1.0, 1.0])),
             (planted(), torch.tensor([1.0, -3.0])),
@@ -174,8 +183,8 @@ def test_chosen_columns_correlate_most():
     np.testing.assert_allclose(r[0, :, 1:], expected)
     assert (r[..., 0] == 0).all()  # a dead latent
     # latents 1-3 are noisy copies of variables 0-2, latents 4-6 cleaner ones in reverse
-    assert choose_columns(codes, x, 2).tolist() == [[[6, 1], [5, 2], [4, 3]]] * 2
-    assert choose_columns(-codes, x, 1).flatten().tolist() == [6, 5, 4] * 2  # the sign does not count
+    assert choose_columns(codes, x, k=2).tolist() == [[[6, 1], [5, 2], [4, 3]]] * 2
+    assert choose_columns(-codes, x, k=1).flatten().tolist() == [6, 5, 4] * 2  # the sign does not count
 
 
 def test_scores_at_their_limits():
@@ -183,13 +192,13 @@ def test_scores_at_their_limits():
     wanted = torch.tensor([[0.0, 0.0], [0.0, 0.5]]).reshape(
         1, 2, 1, 2
     )  # variable 0 off, variable 1 down to 0.5
-    s = scores(wanted, base, wanted)
+    s = scores(wanted, base=base, counterfactual=wanted)
     assert (s.error, s.accuracy, s.idle) == (0, 1, 0.5)
-    s = scores(base, base, wanted)
+    s = scores(base, base=base, counterfactual=wanted)
     assert (s.error, s.target, s.side, s.accuracy) == (1, 1, 0, 0.5)
     out = wanted.clone()
     out[0, 0, 0, 1] = 1.0  # intervening on variable 0 turns variable 1 on
-    s = scores(out, base, wanted)
+    s = scores(out, base=base, counterfactual=wanted)
     torch.testing.assert_close(
         torch.stack([s.error, s.side, s.target]), torch.tensor([[1 / 3.25], [1 / 3.25], [0.0]])
     )
@@ -199,21 +208,25 @@ def test_scores_at_their_limits():
 h, D, on = torch.zeros(2, 5, 4), torch.zeros(2, 6, 4), torch.zeros(2, 5, 6, dtype=torch.bool)
 
 
+def swapped(rows=D, i=0, active_base=on, active_source=on):
+    return swap_coefficient(rows, i, base=h, source=h, active_base=active_base, active_source=active_source)
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: swap_subspace(h, h[:, :4], torch.zeros(2, 4, 1)), "hidden states"),
-        (lambda: swap_subspace(h, h, torch.zeros(2, 3, 1)), "Q is"),
-        (lambda: swap_coefficient(h, h, D[0], on, on, 0), "dictionary is"),
-        (lambda: swap_coefficient(h, h, D[..., :3], on, on, 0), "dictionary is"),
-        (lambda: swap_coefficient(h, h, D, on[..., :5], on, 0), "active_base"),
-        (lambda: swap_coefficient(h, h, D, on, on.float(), 0), "active_source"),
-        (lambda: swap_coefficient(h, h, D, on, on, 6), "rows are 0 to 5"),
-        (lambda: learn_rotation(planted()[0](), planted()[1], distance, 9), "k is 9; allowed: 1 to 8"),
-        (lambda: choose_columns(h, h, 5), "k is 5; allowed: 1 to 4"),
-        (lambda: choose_columns(h, h[:, :3], 1), "must agree"),
-        (lambda: scores(h, h, h), "outputs are"),
-        (lambda: scores(h, h, h[:1]), "must have one shape"),
+        (lambda: swap_subspace(torch.zeros(2, 4, 1), base=h, source=h[:, :4]), "hidden states"),
+        (lambda: swap_subspace(torch.zeros(2, 3, 1), base=h, source=h), "Q is"),
+        (lambda: swapped(rows=D[0]), "dictionary is"),
+        (lambda: swapped(rows=D[..., :3]), "dictionary is"),
+        (lambda: swapped(active_base=on[..., :5]), "active_base"),
+        (lambda: swapped(active_source=on.float()), "active_source"),
+        (lambda: swapped(i=6), "rows are 0 to 5"),
+        (lambda: learn_rotation(planted()[0](), planted()[1], loss=distance, k=9), "k is 9; allowed: 1 to 8"),
+        (lambda: choose_columns(h, h, k=5), "k is 5; allowed: 1 to 4"),
+        (lambda: choose_columns(h, h[:, :3], k=1), "must agree"),
+        (lambda: scores(h, base=h, counterfactual=h), "outputs are"),
+        (lambda: scores(h, base=h, counterfactual=h[:1]), "must have one shape"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(call, words):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
+from helpers.plain import generator
 from lib.studies.projective_dictionaries import variables
 from lib.studies.projective_dictionaries.interchange import (
     learn_rotation,
@@ -15,17 +16,12 @@ from lib.studies.projective_dictionaries.interchange import (
     through,
 )
 
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 ACTIVE = torch.tensor([1.0, 3.0])
 
 
 @pytest.fixture(scope="module")
 def superposed():
-    return variables.train_superposed(ACTIVE, 16, 8, steps=600).model
+    return variables.train_superposed(ACTIVE, variables=16, d=8, steps=600).model
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +35,19 @@ def digits():
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    return variables.train_pair_network(digits[0], digits[1], 2, steps=300, lr=2e-3).model
+    return variables.train_pair_network(digits[0], digits[1], replicas=2, steps=300, lr=2e-3).model
 
 
 def test_samples_have_the_asked_number_active():
-    x = variables.sample(torch.tensor([1.0, 16.0]), 5000, 64, generator())
+    x = variables.sample(torch.tensor([1.0, 16.0]), 5000, variables=64, generator=generator())
     torch.testing.assert_close((x > 0).float().sum(-1).mean(1), torch.tensor([1.0, 16.0]), rtol=0.05, atol=0)
     on = x[x > 0]
     assert on.min() >= 0.5 and on.max() <= 1.5 and abs(on.mean() - 1) < 0.01
 
 
 def test_pairs_differ_in_their_variable_and_the_counterfactual_in_nothing_else():
-    network = variables.Superposed(2, 16, 8, generator())
-    drawn = variables.pairs(network, ACTIVE, 8, generator(1))
+    network = variables.Superposed(2, variables=16, d=8, generator=generator())
+    drawn = variables.pairs(network, ACTIVE, n=8, generator=generator(1))
     base, source = (x.diagonal(dim1=1, dim2=3) for x in (drawn.x_base, drawn.x_source))  # (replicas, n, m)
     assert (base != source).all()
     exactly_one = ((base > 0) != (source > 0)).float().mean((0, 2))
@@ -68,12 +64,14 @@ def test_more_variables_than_neurons_are_read_out(superposed):
     x = torch.eye(16).expand(2, 16, 16)
     own = superposed(x).diagonal(dim1=1, dim2=2)
     assert (own > 0.5).sum(1)[0] > 8
-    assert (variables.Superposed(2, 16, 8, generator())(x).diagonal(dim1=1, dim2=2) > 0.5).sum(1)[0] <= 8
+    assert (
+        variables.Superposed(2, variables=16, d=8, generator=generator())(x).diagonal(dim1=1, dim2=2) > 0.5
+    ).sum(1)[0] <= 8
 
 
 def test_replicas_are_trained_independently():
     one, other = (
-        variables.train_superposed(torch.tensor(active), 16, 8, steps=20).model.W
+        variables.train_superposed(torch.tensor(active), variables=16, d=8, steps=20).model.W
         for active in ([1.0, 1.0], [1.0, 8.0])
     )
     torch.testing.assert_close(one[0], other[0])
@@ -82,27 +80,34 @@ def test_replicas_are_trained_independently():
 
 def test_swapping_a_coefficient_is_exact_where_a_learned_subspace_is_not(superposed):
     g = generator(1)
-    drawn = variables.pairs(superposed, ACTIVE, 32, g)
+    drawn = variables.pairs(superposed, ACTIVE, n=32, generator=g)
     D = superposed.dictionary
     Q = learn_rotation(
-        variables.interchanges(superposed, ACTIVE, 16, g),
+        variables.interchanges(superposed, ACTIVE, n=16, generator=g),
         superposed.tail,
-        variables.squared_error,
-        1,
+        loss=variables.squared_error,
+        k=1,
         steps=200,
     )
+    swapped = {"base": drawn.h_base, "source": drawn.h_source}
     coefficient = swap_coefficient(
-        drawn.h_base, drawn.h_source, D, drawn.x_base > 0, drawn.x_source > 0, torch.arange(16)[:, None]
+        D,
+        torch.arange(16)[:, None],
+        **swapped,
+        active_base=drawn.x_base > 0,
+        active_source=drawn.x_source > 0,
     )
     states = dict(
         coefficient=coefficient,
-        das=swap_subspace(drawn.h_base, drawn.h_source, Q),
-        true=swap_subspace(drawn.h_base, drawn.h_source, span(D[:, :, None])),
-        permuted=swap_subspace(drawn.h_base, drawn.h_source, Q.roll(1, 1)),
+        das=swap_subspace(Q, **swapped),
+        true=swap_subspace(span(D[:, :, None]), **swapped),
+        permuted=swap_subspace(Q.roll(1, 1), **swapped),
     )
     error = {}
     for name, h in states.items():
-        error[name] = scores(through(superposed.tail, h), drawn.out_base, drawn.out_counterfactual).error
+        error[name] = scores(
+            through(superposed.tail, h), base=drawn.out_base, counterfactual=drawn.out_counterfactual
+        ).error
     assert (error["coefficient"] < 0.01).all()
     assert (error["das"] > 0.03).all() and (error["das"] < 0.8).all()
     assert (error["das"] < 1.1 * error["true"]).all()  # about as good as the direction that is written
@@ -121,14 +126,14 @@ def test_the_loss_is_the_cross_entropy_of_both_digits():
 
 def test_das_swaps_the_left_digit_of_a_trained_network_and_not_of_an_untrained_one(trained, digits):
     images, labels, test_images, test_labels = digits
-    untrained = variables.PairNetwork(2, 64, generator=generator(2))
+    untrained = variables.PairNetwork(2, pixels=64, generator=generator(2))
     accuracy = {}
     for name, network in (("trained", trained), ("untrained", untrained)):
         g = generator(3)
-        batches = variables.digit_interchanges(network, images, labels, 64, g)
-        Q = learn_rotation(batches, network.tail, variables.cross_entropy, 8, steps=200)
+        batches = variables.digit_interchanges(network, images, labels, n=64, generator=g)
+        Q = learn_rotation(batches, network.tail, loss=variables.cross_entropy, k=8, steps=200)
         drawn = variables.digit_pairs(
-            network, test_images, test_labels, 1000, g, only_right=name == "trained"
+            network, test_images, test_labels, n=1000, generator=g, only_right=name == "trained"
         )
         accuracy[name] = variables.digit_accuracy(network, drawn, Q)
         for nothing in (torch.zeros(2, 64, 1), torch.eye(64).expand(2, 64, 64)):  # no swap and a complete one
@@ -140,7 +145,8 @@ def test_das_swaps_the_left_digit_of_a_trained_network_and_not_of_an_untrained_o
 def test_pairs_that_count_differ_on_both_sides_and_are_read_correctly(trained, digits):
     images, labels = digits[2:]
     drawn, every = (
-        variables.digit_pairs(trained, images, labels, 500, generator(), right) for right in (True, False)
+        variables.digit_pairs(trained, images, labels, n=500, generator=generator(), only_right=right)
+        for right in (True, False)
     )
     assert (drawn.counts <= every.counts).all() and (drawn.counts != every.counts).any()
     assert abs(every.counts.float().mean() - 0.81) < 0.05
@@ -156,15 +162,34 @@ def test_pairs_that_count_differ_on_both_sides_and_are_read_correctly(trained, d
     [
         (lambda: variables.train_superposed(torch.tensor([0.0]), steps=1), "active is"),
         (lambda: variables.train_superposed(torch.tensor([65.0]), steps=1), "at most 64"),
-        (lambda: variables.sample(torch.tensor(float("nan")).view(1), 2, 4, generator()), "active is"),
-        (lambda: variables.pairs(variables.Superposed(2, 16, 8), ACTIVE, 6, generator()), "multiple of 4"),
-        (lambda: variables.pairs(variables.Superposed(3, 16, 8), ACTIVE, 8, generator()), "3 replicas"),
         (
-            lambda: variables.train_pair_network(torch.zeros(4, 8, 8), torch.zeros(4).long(), 1, steps=1),
+            lambda: variables.sample(
+                torch.tensor(float("nan")).view(1), 2, variables=4, generator=generator()
+            ),
+            "active is",
+        ),
+        (
+            lambda: variables.pairs(
+                variables.Superposed(2, variables=16, d=8), ACTIVE, n=6, generator=generator()
+            ),
+            "multiple of 4",
+        ),
+        (
+            lambda: variables.pairs(
+                variables.Superposed(3, variables=16, d=8), ACTIVE, n=8, generator=generator()
+            ),
+            "3 replicas",
+        ),
+        (
+            lambda: variables.train_pair_network(
+                torch.zeros(4, 8, 8), torch.zeros(4).long(), replicas=1, steps=1
+            ),
             "pixels",
         ),
         (
-            lambda: variables.train_pair_network(torch.zeros(4, 64), torch.zeros(3).long(), 1, steps=1),
+            lambda: variables.train_pair_network(
+                torch.zeros(4, 64), torch.zeros(3).long(), replicas=1, steps=1
+            ),
             "pixels",
         ),
     ],
