@@ -42,8 +42,8 @@ def fit(
     X: Float[ndarray, "layers n d"] | Sequence[ndarray],
     y: Bool[ndarray, "features n"],
     use: Bool[ndarray, "features n"] | None = None,
-    strengths: float | Sequence[float] = 1.0,
     *,
+    strengths: float | Sequence[float] = 1.0,
     names: Sequence[str] | None = None,
     tol: float | None = None,
     steps: int = 1000,
@@ -51,31 +51,43 @@ def fit(
 ) -> Probes:
     """Logistic probes of every feature on every layer, for every C in `strengths`; for classes, y is one-hot.
 
-    X may be a list of memory maps, one a layer: each is read once, and no more than one is held. What is float64 is
-    solved in float64, to a relative error `tol` of about 1e-7 by default, all else in float32 to 1e-3; `steps` bounds
-    those of the solver, which is on the GPU where there is one. Raises ValueError on shapes that do not fit, a feature
-    with one class and activations that are not finite.
+    X may be a list of memory maps, one per layer: each is read once, and no more than one is held. Activations in
+    float64 are solved in float64, to a relative error `tol` of about 1e-7 by default, all others in float32 to 1e-3;
+    `steps` bounds those of the solver, which runs on the GPU where there is one. Raises ValueError on shapes that do
+    not fit, a feature with one class and activations that are not finite.
     """
-    X, y, use = _layers(X, y), *_labels(y, use, names)
+    X = _layers(X, y)
+    y, use = _labels(y, use, names)
     C = np.atleast_1d(np.asarray(strengths, float))
     if C.ndim != 1 or not (np.isfinite(C).all() and (C > 0).all()):
         raise ValueError(f"strengths (C) are {strengths}; they must be finite and above 0")
-    dtype, default = (np.float64, 1e-7) if X[0].dtype == np.float64 else (np.float32, 1e-3)
-    tol, device = default if tol is None else tol, device or str(timing.device())
+    double = X[0].dtype == np.float64
+    dtype = np.float64 if double else np.float32
+    if tol is None:
+        tol = 1e-7 if double else 1e-3
+    device = device or str(timing.device())
     rows = np.flatnonzero(use.any(0))
     y, use = y[:, rows], use[:, rows]
     positives, used = (y & use).sum(1, keepdims=True), use.sum(1, keepdims=True)
     balanced = use * np.where(y, used / (2 * positives), used / (2 * (used - positives)))
     shape = (len(C), len(X), len(y))
     out = Probes(
-        np.empty((*shape, X[0].shape[1]), dtype), *(np.empty(shape, t) for t in (dtype, int, dtype, bool))
+        weights=np.empty((*shape, X[0].shape[1]), dtype),
+        bias=np.empty(shape, dtype),
+        iterations=np.empty(shape, int),
+        gradient_norm=np.empty(shape, dtype),
+        converged=np.empty(shape, bool),
     )
     pairs = [(i, j) for i in range(len(C)) for j in range(len(y))]
     step = max(1, _NUMBERS // max(len(rows), 10 * X[0].shape[1]))
     for layer in progress(range(len(X)), "probes", total=len(X)):
         try:
             samples = logistic.prepared(
-                X[layer], rows, balanced.sum(0), getattr(torch, dtype.__name__), device
+                X[layer],
+                rows,
+                weight=balanced.sum(0),
+                dtype=torch.float64 if double else torch.float32,
+                device=device,
             )
         except ValueError as error:
             raise ValueError(f"layer {layer}: {error}") from None
@@ -85,11 +97,12 @@ def fit(
                 torch.from_numpy(np.ascontiguousarray(v.T)).to(samples.x)
                 for v in (y[f], C[s, None] * balanced[f])
             )
-            found = logistic.solve(samples, target, weight, tol, steps)
-            w, b, norm, iterations, converged = (value.cpu().numpy() for value in found)
-            norm = norm / (C[s] * used[f, 0])
-            for whole, values in zip(out, (w, b, iterations, norm, converged), strict=True):
-                whole[s, layer, f] = values
+            found = logistic.solve(samples, target, weight, tol=tol, steps=steps)
+            out.weights[s, layer, f] = found.weights.cpu().numpy()
+            out.bias[s, layer, f] = found.bias.cpu().numpy()
+            out.iterations[s, layer, f] = found.iterations.cpu().numpy()
+            out.gradient_norm[s, layer, f] = found.gradient_norm.cpu().numpy() / (C[s] * used[f, 0])
+            out.converged[s, layer, f] = found.converged.cpu().numpy()
     return out
 
 
@@ -112,10 +125,10 @@ def class_means(
     use: Bool[ndarray, "features n"] | None = None,
 ) -> Float[ndarray, "layers features d"]:
     """Directions of the class means: mean activation of the positives minus that of the negatives, in float64."""
-    X, y, use = _layers(X, y), *_labels(y, use, None)
-    signed = sum(
-        sign * members / members.sum(1, keepdims=True) for sign, members in ((1, y & use), (-1, ~y & use))
-    )
+    X = _layers(X, y)
+    y, use = _labels(y, use, None)
+    positive, negative = y & use, ~y & use
+    signed = positive / positive.sum(1, keepdims=True) - negative / negative.sum(1, keepdims=True)
     out = np.zeros((len(X), len(y), X[0].shape[1]))
     for layer, x in enumerate(X):
         for start in range(0, len(x), _ROWS):
@@ -127,7 +140,7 @@ def class_means(
 
 
 def split(
-    groups: Shaped[ndarray, "n"], rng: Generator, test: float = 0.2
+    groups: Shaped[ndarray, "n"], rng: Generator, *, test: float = 0.2
 ) -> tuple[Bool[ndarray, "n"], Bool[ndarray, "n"]]:
     """Training and test samples as masks, such that no group (a name, a document) is on both sides."""
     groups = np.asarray(groups)
@@ -145,13 +158,14 @@ def shuffled(
     y: Bool[ndarray, "features n"],
     use: Bool[ndarray, "features n"] | None,
     rng: Generator,
+    *,
     groups: Shaped[ndarray, "n"] | None = None,
 ) -> tuple[Bool[ndarray, "features n"], Bool[ndarray, "features n"]]:
     """The control: labels and `use` change places between the samples used, all features of a sample together.
 
-    So the features stay as frequent, as correlated or exclusive as they are. With `groups`, whole ones of equal size
-    change places: labels that a group shares can be learnt, shuffled single ones can't. Many draws are fitted at once
-    when their features are stacked.
+    So the features stay as frequent, and as correlated or exclusive, as they are. With `groups`, whole groups, which
+    must be of one size, change places: labels that a group shares can be learnt, shuffled single ones can't. Many draws
+    are fitted at once when their features are stacked.
     """
     y = np.asarray(y, bool)
     use = np.ones_like(y) if use is None else np.asarray(use, bool)
@@ -185,15 +199,15 @@ def auc(
     scores: Float[ndarray, "*probes features n"],
     y: Bool[ndarray, "features n"],
     use: Bool[ndarray, "features n"] | None = None,
-    groups: Shaped[ndarray, "n"] | None = None,
     *,
     rng: Generator,
+    groups: Shaped[ndarray, "n"] | None = None,
     draws: int = 1000,
     names: Sequence[str] | None = None,
 ) -> Auc:
     """AUC of every probe on the samples in `use`, with percentile intervals of a bootstrap over whole groups.
 
-    Without `groups` every sample is one. A draw that holds one class only is left out; with 0 draws the intervals
+    Without `groups` every sample is a group. A draw that holds one class only is left out; with 0 draws the intervals
     are NaN. Raises ValueError where a feature has one class, or one group, among the samples used.
     """
     scores = np.asarray(scores)
@@ -209,7 +223,7 @@ def auc(
         codes, found = pd.factorize(groups[mask])
         if len(found) < 2:
             raise ValueError(
-                f"feature {(names or range(len(y)))[f]} has samples of {len(found)} group; intervals need 2 or more"
+                f"feature {_name(names, f)} has samples of {len(found)} group; intervals need 2 or more"
             )
         weight = rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=draws).T[codes]
         # The first column is no draw but the data, every sample once.
@@ -225,8 +239,8 @@ def auc(
 def _layers(X, y) -> list[ndarray]:
     """The layers, nothing read yet, each `(n, d)` with the n of the labels y."""
     X = [np.asarray(x) for x in X]
-    shapes = {x.shape for x in X}
-    if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or shape[:1] != np.shape(y)[1:]:
+    shape = X[0].shape if X else ()
+    if len(shape) != 2 or any(x.shape != shape for x in X) or np.shape(y)[1:] != shape[:1]:
         raise ValueError(
             f"activations are {[x.shape for x in X]} and labels {np.shape(y)}; they must be (n, d) and (features, n)"
         )
@@ -244,10 +258,15 @@ def _labels(y, use, names) -> tuple[ndarray, ndarray]:
     for f, (positives, many) in enumerate(zip((y & use).sum(1), use.sum(1), strict=True)):
         if not 0 < positives < many:
             raise ValueError(
-                f"feature {(names or range(len(y)))[f]} has one class: {positives:,} of its {many:,} samples are "
+                f"feature {_name(names, f)} has one class: {positives:,} of its {many:,} samples are "
                 "positive; leave it out, or use more samples"
             )
     return y, use
+
+
+def _name(names: Sequence[str] | None, feature: int) -> str | int:
+    """Of a feature, its name where names are given, else its number."""
+    return feature if names is None else names[feature]
 
 
 def _auc(scores: ndarray, y: ndarray, weight: ndarray) -> ndarray:

@@ -1,4 +1,4 @@
-"""Published probing data of Gurnee et al. 2023, "Finding neurons in a haystack" (arXiv:2305.01610), as a `ProbeSet`.
+"""Published probing data of Gurnee et al. 2023, "Finding neurons in a haystack" (arXiv:2305.01610), as labelled items.
 
 The format is what github.com/wesg52/sparse-probing-paper writes in probing_datasets/token_supervised.py, wikidata.py
 and ngrams.py: a Hugging Face data set saved to disk, with `tokens`, ids of one length, and these columns.
@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy import ndarray
 
-from lib.common.errors import DataError
-from lib.probes.items import ProbeSet
+from lib.common.errors import DataError, one_line
+from lib.probes.items import LabelledItems
 
 
-def load(folder: str | Path, pad: int | None = None) -> ProbeSet:
+def load(folder: str | Path, *, pad: int | None = None) -> LabelledItems:
     """The data set in `folder`; raises DataError where it is none of the three kinds or its columns do not fit.
 
-    `pad` is the id that fills sequences up on the right. Without it all tokens count as text, which a causal model
-    doesn't mind; what follows a surname is padding anyway.
+    `pad` is the id that fills sequences up on the right. Without it all tokens count as text, which makes no difference
+    to a causal model; what follows a surname counts as padding anyway.
     """
     import datasets  # takes seconds
 
@@ -32,9 +32,8 @@ def load(folder: str | Path, pad: int | None = None) -> ProbeSet:
     try:
         table = datasets.load_from_disk(str(folder)).with_format("arrow")[:]
     except Exception as error:  # datasets and pyarrow raise unrelated types; a DatasetDict has no rows
-        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{folder} can't be read as one data set saved to disk ({type(error).__name__}: {reason})"
+            f"{folder} can't be read as one data set saved to disk ({type(error).__name__}: {one_line(error)})"
         ) from None
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     lengths, ids = _lists(folder, columns, "tokens")
@@ -46,21 +45,21 @@ def load(folder: str | Path, pad: int | None = None) -> ProbeSet:
     if pad is not None:
         mask = np.logical_or.accumulate((ids != pad)[:, ::-1], axis=1)[:, ::-1]
     if any(name.endswith("|probe_indices") for name in columns):
-        rest = _text_features(folder, columns, ids.shape)
+        found = _text_features(folder, columns, ids.shape)
     elif "class" in columns:
-        mask, *rest = _wikidata(folder, columns, ids.shape)
+        found = _wikidata(folder, columns, ids.shape)
     elif "feature_name" in columns:
-        rest = _compounds(folder, columns, ids.shape)
+        found = _compounds(folder, columns, ids.shape)
     else:
         raise DataError(
             f"{folder} has columns {', '.join(columns)}; beside tokens it must have FEATURE|probe_indices and "
             "FEATURE|probe_classes, or class, name, surname_index_start and _end, or feature_name and label"
         )
     texts = tuple(columns["text"].to_pylist()) if "text" in columns else ()
-    return ProbeSet(folder.name, texts, ids, mask, *rest)
+    return LabelledItems(**(dict(name=folder.name, texts=texts, ids=ids, mask=mask) | found))
 
 
-def _text_features(folder: Path, columns: Mapping, shape: tuple[int, int]) -> tuple:
+def _text_features(folder: Path, columns: Mapping, shape: tuple[int, int]) -> dict:
     features = tuple(n.removesuffix("|probe_indices") for n in columns if n.endswith("|probe_indices"))
     places, classes = [], []
     for feature in features:
@@ -88,10 +87,12 @@ def _text_features(folder: Path, columns: Mapping, shape: tuple[int, int]) -> tu
         found = np.searchsorted(union, flat)
         use[f, found], labels[f, found] = True, label
     indices = np.stack(np.divmod(union, shape[1]), axis=1)
-    return indices, np.arange(len(union)), features, labels, use, indices[:, 0]
+    groups = indices[:, 0]
+    owner = np.arange(len(union))
+    return dict(indices=indices, owner=owner, features=features, labels=labels, use=use, groups=groups)
 
 
-def _wikidata(folder: Path, columns: Mapping, shape: tuple[int, int]) -> tuple:
+def _wikidata(folder: Path, columns: Mapping, shape: tuple[int, int]) -> dict:
     wanted = ("class", "name", "surname_index_start", "surname_index_end")
     kinds, names, start, end = (np.array(_column(folder, columns, name).to_pylist()) for name in wanted)
     if not ((start >= 0) & (start <= end) & (end < shape[1])).all():
@@ -104,10 +105,11 @@ def _wikidata(folder: Path, columns: Mapping, shape: tuple[int, int]) -> tuple:
     place = np.arange(shape[1])
     mask = place <= end[:, None]
     indices = np.argwhere(mask & (place >= start[:, None]))
-    return mask, indices, indices[:, 0], features, labels, np.ones_like(labels), names
+    found = dict(features=features, labels=labels, use=np.ones_like(labels), groups=names)
+    return found | dict(mask=mask, indices=indices, owner=indices[:, 0])
 
 
-def _compounds(folder: Path, columns: Mapping, shape: tuple[int, int]) -> tuple:
+def _compounds(folder: Path, columns: Mapping, shape: tuple[int, int]) -> dict:
     names, label = (
         np.array(_column(folder, columns, name).to_pylist()) for name in ("feature_name", "label")
     )
@@ -115,7 +117,9 @@ def _compounds(folder: Path, columns: Mapping, shape: tuple[int, int]) -> tuple:
     use = names == np.array(features)[:, None]
     sequences = np.arange(shape[0])
     indices = np.stack([sequences, np.full(shape[0], shape[1] - 1)], axis=1)
-    return indices, sequences, features, use & (label == "bigram"), use, sequences
+    labels = use & (label == "bigram")
+    found = dict(features=features, labels=labels, use=use, groups=sequences)
+    return found | dict(indices=indices, owner=sequences)
 
 
 def _column(folder: Path, columns: Mapping, name: str) -> pa.Array:

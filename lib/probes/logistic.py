@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
 _ROWS = 4096  # samples that are converted at once
 _AXES = 32  # leading axes that the metric knows
 _MEMORY = 5  # steps that L-BFGS remembers
-_PATIENCE = 30  # steps in which it may get no nearer before it is given up
+_PATIENCE = 30  # steps without progress after which a problem is given up
 
 
 class Prepared(NamedTuple):
@@ -52,7 +52,7 @@ class Solution(NamedTuple):
 
 
 def prepared(
-    x: Float[ndarray, "all d"], rows: ndarray, weight: Float[ndarray, "n"], dtype: torch.dtype, device: str
+    x: Float[ndarray, "all d"], rows: ndarray, *, weight: Float[ndarray, "n"], dtype: torch.dtype, device: str
 ) -> Prepared:
     """The samples x[rows], centred under `weight`, the one copy that is held, and their covariance.
 
@@ -86,12 +86,13 @@ def prepared(
 
 def solve(
     samples: Prepared,
-    target: Bool[Tensor, "n problems"],
+    target: Float[Tensor, "n problems"],
     weight: Float[Tensor, "n problems"],
+    *,
     tol: float,
     steps: int = 1000,
 ) -> Solution:
-    """Minimises F for every problem, `weight` being C a; `steps` bounds those of L-BFGS."""
+    """Minimises F for every problem, `target` being 0 or 1 and `weight` C a; `steps` bounds those of L-BFGS."""
     x, mean = samples.x, samples.mean
     target, live = target.to(x), torch.arange(target.shape[1], device=x.device)
     w, logits = x.new_zeros(len(live), x.shape[1]), torch.zeros_like(target)
@@ -172,9 +173,9 @@ def _direction(gradient: Tensor, past: list, metric: _Metric) -> Tensor:
 def _line_search(w, logits, step, change, target, weight, gradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Lengths `(problems,)` of the steps, and at their ends the logits, p - target and that times the weights.
 
-    F is convex along a step: it has fallen where its slope at the end is not above 0, or not above what it was downhill
-    at half the length. So slopes are compared, which lose fewer digits than values. A step that ends much as it began
-    is made longer.
+    F is convex along a step: it has fallen where its slope at the end is at most 0, or where the slopes at the end and
+    at half the length add up to at most 0. So slopes are compared, which lose fewer digits than values. A step whose
+    slope has hardly changed at its end is made longer.
     """
     length, short = torch.ones_like(w[:, 0]), torch.zeros_like(w[:, 0])
     long = torch.full_like(length, torch.inf)

@@ -1,4 +1,4 @@
-"""What probes are asked: beginnings of sentences that end with a name or a pair of words and say nothing else.
+"""The sentences in which names and compounds are probed: they end with the name or the words and say nothing else.
 
 The names and words are those of lib.neox.facts; the sets follow Gurnee et al. 2023, "Finding neurons in a haystack".
 """
@@ -34,12 +34,12 @@ PAIR_BEGINNINGS = (
 
 
 def athlete_prompts() -> pd.DataFrame:
-    """Ten neutral beginnings an athlete: `athletes()`, text (ends with the name), start, end of the surname in it."""
+    """Ten neutral beginnings per athlete: `athletes()`, text (ends with the name), start, end of the surname in it."""
     return _prompts(facts.athletes())
 
 
 def politician_prompts() -> pd.DataFrame:
-    """Ten neutral beginnings a politician: `politicians()`, text (ends with the name), start, end of the surname."""
+    """Ten neutral beginnings per politician: `politicians()`, text (ends with the name), start, end of the surname."""
     return _prompts(facts.politicians())
 
 

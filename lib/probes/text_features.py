@@ -1,11 +1,13 @@
-"""The eleven features of a decoded token that the probes are asked for, and which tokens each of them uses.
+"""The eleven features of a decoded token that are probed, and which tokens each of them uses.
 
 Definitions and sampling follow Gurnee et al. 2023, "Finding neurons in a haystack" (arXiv:2305.01610) and
 probing_datasets/token_supervised.py of its repository, github.com/wesg52/sparse-probing-paper.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import chain
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 SKIP = 10  # tokens at the beginning of a sequence, whose activations are unlike the others'
-LEAST, MOST = 0.2, 0.5  # share of positives among the samples of a feature
+LEAST, MOST = Fraction(1, 5), Fraction(1, 2)  # share of positives among the samples of a feature
 TWIN = 0.99  # correlation of labels, above which two features count as one
 _SINGLE = {"I", " I", "A", " A"}  # words, and no capitals
 
@@ -49,7 +51,7 @@ FEATURES: dict[str, Callable[[str], bool]] = {
 
 
 def labels(tokens: Sequence[Sequence[str]]) -> Bool[ndarray, "features batch length"]:
-    """Which tokens have which of `FEATURES`; each distinct string is looked at once.
+    """Which tokens have which of `FEATURES`; each distinct string is looked at only once.
 
     Raises ValueError where the sequences differ in length.
     """
@@ -66,6 +68,7 @@ def labels(tokens: Sequence[Sequence[str]]) -> Bool[ndarray, "features batch len
 def eligible(
     mask: Bool[ndarray, "batch length"],
     ids: Int[ndarray, "batch length"] | None = None,
+    *,
     special: Sequence[int] = (),
     skip: int = SKIP,
 ) -> Bool[ndarray, "batch length"]:
@@ -79,6 +82,7 @@ def sample(
     labels: Bool[ndarray, "features n"],
     groups: Shaped[ndarray, "n"],
     rng: Generator,
+    *,
     maximum: int = 10_000,
     at_least: int = 500,
     groups_at_least: int = 5,
@@ -86,11 +90,11 @@ def sample(
 ) -> tuple[Bool[ndarray, "kept n"], list[str], dict[str, str]]:
     """The samples each feature uses, the names of the features kept, and of those dropped why.
 
-    A feature uses at most `maximum` samples, 20-50% of them positive: of rarer ones all positives and four negatives to
-    each, of more frequent ones as many as there are negatives. All draw in one random order, so that they share
-    their samples as far as they can. Dropped: a feature with fewer than `at_least` positives or negatives, or with
-    either in fewer than `groups_at_least` groups (documents), as no grouped split could tell what its probe learnt; and
-    one that nearly the same tokens have as an earlier feature (a correlation above `TWIN`).
+    A feature uses at most `maximum` samples, 20-50% of them positive: a rarer one uses all its positives and four
+    negatives for each, a more frequent one as many positives as there are negatives. All draw in one random order, so
+    that they share their samples as far as they can. Dropped: a feature with fewer than `at_least` positives or
+    negatives, or with either in fewer than `groups_at_least` groups (documents), as no grouped split could tell what
+    its probe learnt; and one that nearly the same tokens have as an earlier feature (a correlation above `TWIN`).
 
     `labels` holds eligible tokens only (`eligible`). Raises ValueError on shapes that do not fit.
     """
@@ -106,12 +110,13 @@ def sample(
     groups = pd.factorize(groups)[0]
     masks, kept, dropped = [], [], {}
     for name, row in zip(names, labels, strict=True):
-        reason = _too_few(row, groups, at_least, groups_at_least) or _twin(row, labels, names, kept)
+        reason = _too_few(row, groups, at_least=at_least, groups_at_least=groups_at_least)
+        reason = reason or _twin(row, labels, names, kept)
         if reason:
             dropped[name] = reason
             continue
         positive = row[order]
-        many, positives = _counts(int(row.sum()), int((~row).sum()), maximum)
+        many, positives = _counts(int(row.sum()), int((~row).sum()), maximum=maximum)
         mask = np.zeros(len(row), bool)
         mask[order[positive][:positives]] = True
         mask[order[~positive][: many - positives]] = True
@@ -120,11 +125,12 @@ def sample(
     return np.array(masks, bool).reshape(-1, labels.shape[1]), kept, dropped
 
 
-def _too_few(row: ndarray, groups: ndarray, at_least: int, groups_at_least: int) -> str | None:
+def _too_few(row: ndarray, groups: ndarray, *, at_least: int, groups_at_least: int) -> str | None:
     for which, members in (("positives", row), ("negatives", ~row)):
-        if (count := int(members.sum())) < at_least:
+        count, spread = int(members.sum()), len(np.unique(groups[members]))
+        if count < at_least:
             return f"{count:,} {which}, fewer than {at_least:,}"
-        if (spread := len(np.unique(groups[members]))) < groups_at_least:
+        if spread < groups_at_least:
             return f"groups with {which}: {spread}, fewer than {groups_at_least}"
     return None
 
@@ -136,9 +142,9 @@ def _twin(row: ndarray, labels: ndarray, names: Sequence[str], kept: list[str]) 
     return None
 
 
-def _counts(positives: int, negatives: int, maximum: int) -> tuple[int, int]:
-    """How many samples a feature uses, and how many of them are positive; in whole numbers, so the bounds hold."""
+def _counts(positives: int, negatives: int, *, maximum: int) -> tuple[int, int]:
+    """How many samples a feature uses, and how many of them are positive; fractions are exact, so the bounds hold."""
     both = positives + negatives
-    many = min(maximum, both, round(positives / LEAST), round(negatives / (1 - MOST)))
-    share = round(positives * many / both)
-    return many, min(max(share, -(-many // round(1 / LEAST))), many // 2)
+    many = min(maximum, both, math.floor(positives / LEAST), math.floor(negatives / (1 - MOST)))
+    as_frequent = round(positives * many / both)
+    return many, min(max(as_frequent, math.ceil(LEAST * many)), math.floor(MOST * many))

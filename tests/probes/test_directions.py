@@ -9,35 +9,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from helpers import small_neox
+from helpers.small_items import labelled
+from lib.common.precision import matrix_products
 from lib.language import model as language_model
-from lib.language.corpus import Document
 from lib.language.loading import ModelError
 from lib.neox import model as neox
-from lib.neox.training import matrix_products
-from lib.probes import directions as probe_geometry
-from lib.probes import fit as probes
-from lib.probes.directions import items, probe, random_weights, shuffled, split, text_set
-from lib.probes.items import ProbeSet
-from lib.probes.text_features import FEATURES
+from lib.probes import directions as probe_directions
+from lib.probes import fit
+from lib.probes.directions import item_activations, probe, random_weights, shuffled, split
+from lib.probes.items import LabelledItems
 
 GROUPS, EACH = 24, 5
-
-
-def probe_set(labels, groups, name="planted", use=None):
-    """A set whose sequences are one token long."""
-    count = len(groups)
-    return ProbeSet(
-        name,
-        (),
-        np.zeros((count, 1), int),
-        np.ones((count, 1), bool),
-        np.stack([np.arange(count), np.zeros(count, int)], 1),
-        np.arange(count),
-        tuple("abcdef"[: len(labels)]),
-        labels,
-        np.ones_like(labels) if use is None else use,
-        groups,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +30,7 @@ def planted():
     labels = rng.random((3, GROUPS * EACH)) < 0.5
     X = rng.standard_normal((2, GROUPS * EACH, 16))
     X[0] += labels.T @ directions
-    return X, probe_set(labels, np.repeat(np.arange(GROUPS), EACH)), directions
+    return X, labelled(labels, np.repeat(np.arange(GROUPS), EACH)), directions
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +56,9 @@ def names(model):
     last = mask & (np.arange(12) >= lengths[:, None] - rng.integers(1, 4, 12)[:, None])
     indices = np.argwhere(last)
     labels = np.stack([np.arange(12) % 2 == 0, np.arange(12) % 3 == 0])
-    return ProbeSet(
-        "names", (), ids, mask, indices, indices[:, 0], ("a", "b"), labels, labels | True, np.arange(12) // 2
-    )
+    tokens = dict(name="names", texts=(), ids=ids, mask=mask, indices=indices, owner=indices[:, 0])
+    groups = np.arange(12) // 2
+    return LabelledItems(**tokens, features=("a", "b"), labels=labels, use=labels | True, groups=groups)
 
 
 def cosines(a, b):
@@ -100,7 +82,7 @@ def test_planted_directions_are_found_where_they_are(planted):
 def test_probes_are_scikit_learns_on_the_training_groups_and_ranked_on_the_others(planted):
     X, found, _ = planted
     use = np.random.default_rng(2).random(found.labels.shape) < 0.8
-    found = probe_set(found.labels, found.groups, use=use)
+    found = labelled(found.labels, found.groups, use=use)
     got = probe(X, found, np.random.default_rng(1))
     train, test = split(found, np.random.default_rng(1))
     for layer in range(2):
@@ -122,7 +104,7 @@ def test_what_groups_have_by_heart_is_no_knowledge():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(60), 3)
     X = np.eye(60)[groups][None] * 10 + 0.01 * rng.standard_normal((1, 180, 60))
-    found = probe_set((rng.random((4, 60)) < 0.5)[:, groups], groups)
+    found = labelled((rng.random((4, 60)) < 0.5)[:, groups], groups)
     got = probe(X, found, np.random.default_rng(0))
     assert 0.2 < got.auc.mean() < 0.8 and (got.high - got.low).min() > 0.2
 
@@ -130,7 +112,7 @@ def test_what_groups_have_by_heart_is_no_knowledge():
 def test_a_split_keeps_groups_whole_and_both_classes_on_both_sides():
     groups = np.repeat(np.arange(12), 3)
     labels = np.stack([np.isin(groups, (2, 7)), groups % 2 == 0])
-    found = probe_set(labels, groups)
+    found = labelled(labels, groups)
     for seed in range(20):
         train, test = split(found, np.random.default_rng(seed))
         assert (train != test).all() and not set(groups[train]) & set(groups[test])
@@ -139,17 +121,17 @@ def test_a_split_keeps_groups_whole_and_both_classes_on_both_sides():
     # A feature's classes are those of the items that it uses.
     use = np.stack([~np.isin(groups, (7,)) | (np.arange(36) % 3 == 0), labels[1] | True])
     for seed in range(5):
-        for side in split(probe_set(labels, groups, use=use), np.random.default_rng(seed)):
+        for side in split(labelled(labels, groups, use=use), np.random.default_rng(seed)):
             assert (labels[0] & use[0] & side).any()
 
 
 def test_a_feature_of_one_group_is_refused_by_name():
     groups = np.repeat(np.arange(8), 2)
-    found = probe_set(np.stack([groups % 2 == 0, groups == 5]), groups, name="mine")
+    found = labelled(np.stack([groups % 2 == 0, groups == 5]), groups, name="mine")
     for refused in (
         lambda rng: split(found, rng),
         lambda rng: probe(np.zeros((1, 16, 4)), found, rng),
-        lambda rng: shuffled(np.zeros((1, 16, 4)), found, 2, rng),
+        lambda rng: shuffled(np.zeros((1, 16, 4)), found, rng, draws=2),
     ):
         with pytest.raises(
             ValueError, match=r"mine: no split by groups gives .* both classes on both"
@@ -161,14 +143,15 @@ def test_a_feature_of_one_group_is_refused_by_name():
 @pytest.mark.parametrize("whole_groups", [False, True])
 def test_shuffled_directions_are_of_shuffled_labels_in_the_order_of_draws(planted, whole_groups):
     X, found, directions = planted
-    got = shuffled(X, found, 4, np.random.default_rng(5), whole_groups=whole_groups)
+    got = shuffled(X, found, np.random.default_rng(5), draws=4, whole_groups=whole_groups)
     assert got.shape == (2, 4, 3, 16) and got.dtype == torch.float64
     rng = np.random.default_rng(5)
     for draw in range(4):
         train, _ = split(found, rng)
-        y, use = probes.shuffled(found.labels, found.use & train, rng, found.groups if whole_groups else None)
+        kept = found.groups if whole_groups else None
+        y, use = fit.shuffled(found.labels, found.use & train, rng, groups=kept)
         assert (use.sum(1) == train.sum()).all(), "as many as a probe trains on"
-        weights = probes.fit(X, y, use, probe_geometry.STRENGTH).weights[0]
+        weights = fit.fit(X, y, use, strengths=probe_directions.STRENGTH).weights[0]
         np.testing.assert_allclose(got[:, draw], weights, rtol=1e-4, atol=1e-5)
     real = probe(X, found, np.random.default_rng(5)).directions[0]
     assert got[0].norm(dim=-1).mean() < 0.7 * real.norm(dim=-1).mean(), (
@@ -179,14 +162,16 @@ def test_shuffled_directions_are_of_shuffled_labels_in_the_order_of_draws(plante
 
 def test_whole_groups_keep_one_label(planted, monkeypatch):
     X, found, _ = planted
-    one = probe_set((np.random.default_rng(0).random((3, GROUPS)) < 0.5)[:, found.groups], found.groups)
-    given = []
-    fit = probes.fit
-    monkeypatch.setattr(
-        probes, "fit", lambda X, y, use, *rest: given.append((y, use)) or fit(X, y, use, *rest)
-    )
+    one = labelled((np.random.default_rng(0).random((3, GROUPS)) < 0.5)[:, found.groups], found.groups)
+    given, plain = [], fit.fit
+
+    def spied(X, y, use, **settings):
+        given.append((y, use))
+        return plain(X, y, use, **settings)
+
+    monkeypatch.setattr(fit, "fit", spied)
     for whole, mixed in ((True, 0), (False, 10)):
-        shuffled(X, one, 2, np.random.default_rng(0), whole_groups=whole)
+        shuffled(X, one, np.random.default_rng(0), draws=2, whole_groups=whole)
         y, use = (part.reshape(-1, GROUPS, EACH) for part in given.pop())
         used = use.all(-1)
         inside = y.any(-1) & ~y.all(-1) & used
@@ -195,7 +180,7 @@ def test_whole_groups_keep_one_label(planted, monkeypatch):
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_items_are_the_largest_of_hugging_faces_activations(folder, model, names, tmp_path, cached):
-    got = items(model, names, [1, 0], tmp_path, cached=cached)
+    got = item_activations(model, names, [1, 0], folder=tmp_path, cached=cached)
     hf, _ = neox.load_pretrained(folder)
     seen = {}
     for layer, block in enumerate(hf.gpt_neox.layers):
@@ -214,70 +199,31 @@ def test_items_are_the_largest_of_hugging_faces_activations(folder, model, names
 
 def test_a_layer_that_is_not_there_is_refused(model, names):
     with pytest.raises(ModelError, match=r"layer is 2; .* has layers 0 to 1"):
-        items(model, names, [0, 2])
-
-
-def documents():
-    """Eight works of one letter each, which no other has; a special token in every line."""
-    return [
-        Document(
-            "english", letter * 3, "".join(f"{letter} {letter.upper()}{i}.<|endoftext|>\n" for i in range(60))
-        )
-        for letter in "abcdefgh"
-    ]
-
-
-def texts(model, seed=0, **change):
-    settings = dict(maximum=400, at_least=5, groups_at_least=2)
-    return text_set(model, documents(), np.random.default_rng(seed), 10, 32, **settings | change)
-
-
-def test_text_features_in_passages_whose_works_are_the_groups(model):
-    found, dropped = texts(model)
-    assert found.ids.shape == (10, 32) and len(np.unique(found.ids, axis=0)) == 10, "no passage twice"
-    tokens = np.array(language_model.decoded(model, torch.from_numpy(found.ids)), object)
-    at = tokens[tuple(found.indices.T)]
-    for place, work in zip(found.indices[:, 0], found.groups, strict=True):
-        letters = {c.lower() for token in tokens[place][found.ids[place] != 0] for c in token if c.isalpha()}
-        assert letters == {work[0]}
-    assert len(set(found.groups)) > 3
-    assert {"contains_capital", "contains_digit"} <= set(found.features) and "is_not_ascii" in dropped
-    for feature, labels in zip(found.features, found.labels, strict=True):
-        assert labels.tolist() == [FEATURES[feature](token) for token in at]
-    assert (found.ids[found.mask] == 0).any() and not (found.ids[tuple(found.indices.T)] == 0).any()
-
-
-def test_passages_are_drawn_at_random_by_the_generator_alone(model):
-    first, again, other = (texts(model, seed)[0] for seed in (0, 0, 1))
-    assert (first.ids == again.ids).all() and (first.labels == again.labels).all()
-    assert not np.array_equal(first.ids, other.ids)
-    dropped, more = (set(texts(model, at_least=least)[1]) for least in (5, 55))
-    assert more > dropped, "settings go on to the sample"
-
-
-def test_no_text_is_one_clear_line(model):
-    for given in ([], [Document("english", "w", "")]):
-        with pytest.raises(ValueError, match="no documents with text to draw passages from"):
-            text_set(model, given, np.random.default_rng(0), 10)
+        item_activations(model, names, [0, 2])
 
 
 def test_random_weights_are_probed_as_the_model_is(folder, model, names, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        probe_geometry, "items", lambda *given, **how: seen.append(given) or items(*given, **how)
-    )
+
+    def spied(*given, **how):
+        seen.append(given)
+        return item_activations(*given, **how)
+
+    monkeypatch.setattr(probe_directions, "item_activations", spied)
     other = replace(names, labels=~names.labels)
     sets = {"one": names, "other": other, "one again": names}
-    got = random_weights(str(folder), sets, [0, 1], [4, 9], np.random.default_rng(0))
+    got = random_weights(str(folder), sets, [0, 1], seeds=[4, 9], rng=np.random.default_rng(0))
     assert list(got) == list(sets) and len(seen) == 4, "each of two models harvests each of two sets once"
     rng = np.random.default_rng(0)
     for draw, seed in enumerate((4, 9)):
         drawn = language_model.load(str(folder), random=seed)
         with matrix_products("bfloat16"):
-            X = items(drawn, names, [0, 1], cached=False)
-        exact = items(drawn, names, [0, 1], cached=False)
+            X = item_activations(drawn, names, [0, 1], cached=False)
+        exact = item_activations(drawn, names, [0, 1], cached=False)
         assert abs(X - exact).max() < 0.02 * abs(exact).max()
-        assert not np.allclose(X, items(model, names, [0, 1], cached=False), atol=0.1 * abs(X).max())
+        assert not np.allclose(
+            X, item_activations(model, names, [0, 1], cached=False), atol=0.1 * abs(X).max()
+        )
         for key, found in sets.items():
             directions, auc = got[key]
             assert directions.shape == (2, 2, 2, model.d_mlp) and auc.shape == (2, 2, 2)

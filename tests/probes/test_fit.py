@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from lib.probes import fit as probes
+from lib.probes import fit as fit_module
 from lib.probes import logistic
 from lib.probes.fit import auc, class_means, fit, scores, shuffled, split
 
@@ -48,7 +48,7 @@ def cosine(a, b):
 def test_equal_to_scikit_learn_in_float64(d):
     X, y, use = problem(d=d)
     strengths = [1e-3, 1.0, 100.0]
-    found = fit(X, y, use, strengths, tol=1e-10)
+    found = fit(X, y, use, strengths=strengths, tol=1e-10)
     assert found.weights.shape == (3, 2, 3, d) and found.bias.shape == (3, 2, 3)
     assert found.weights.dtype == np.float64 and found.converged.all()
     for i, C in enumerate(strengths):
@@ -60,7 +60,7 @@ def test_equal_to_scikit_learn_in_float64(d):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_close_to_scikit_learn_in_half_and_single_precision(dtype):
     X, y, use = problem(d=60)
-    found = fit(X.astype(dtype), y, use, [0.1, 10.0])
+    found = fit(X.astype(dtype), y, use, strengths=[0.1, 10.0])
     assert found.weights.dtype == np.float32 and found.converged.all()
     for i, C in enumerate((0.1, 10.0)):
         w, b = sklearn(X.astype(dtype).astype(np.float64), y, use, C, "lbfgs", 1e-8)
@@ -71,7 +71,7 @@ def test_close_to_scikit_learn_in_half_and_single_precision(dtype):
 def test_separable_classes_and_an_outlying_mean():
     X, y, use = problem(noise=0.0)
     X += 50.0
-    found = fit(X, y, use, 1e4, tol=1e-9)
+    found = fit(X, y, use, strengths=1e4, tol=1e-9)
     assert ((scores(found, X)[0, 0] > 0) == y).mean() > 0.99 and found.converged.all()
     assert cosine(found.weights[0], next(sklearn(X, y, use, 1e4))).min() > 1 - 1e-9
 
@@ -80,7 +80,7 @@ def test_the_gradient_of_the_written_objective_vanishes_and_is_what_is_reported(
     X, y, use = problem()
     C = 3.0
     for tol, near in ((1e-10, True), (0.3, False)):
-        found = fit(X, y, use, C, tol=tol)
+        found = fit(X, y, use, strengths=C, tol=tol)
         for layer, feature in np.ndindex(2, 3):
             u = use[feature]
             x, t = torch.from_numpy(X[layer, u]), torch.from_numpy(np.where(y[feature, u], 1.0, -1.0))
@@ -98,12 +98,12 @@ def test_the_gradient_of_the_written_objective_vanishes_and_is_what_is_reported(
 
 def test_tol_is_the_relative_error_and_steps_a_bound():
     X, y, use = problem(d=60)
-    exact = fit(X, y, use, [1.0, 1e3], tol=1e-12).weights
+    exact = fit(X, y, use, strengths=[1.0, 1e3], tol=1e-12).weights
     for tol in (1e-2, 1e-4, 1e-6):
-        found = fit(X, y, use, [1.0, 1e3], tol=tol)
+        found = fit(X, y, use, strengths=[1.0, 1e3], tol=tol)
         error = np.linalg.norm(found.weights - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
         assert found.converged.all() and error.max() < 3 * tol
-    short = fit(X, y, use, 1e3, steps=2)
+    short = fit(X, y, use, strengths=1e3, steps=2)
     assert not short.converged.any() and (short.iterations < found.iterations[1]).all()
 
 
@@ -111,28 +111,30 @@ def test_iterations_do_not_grow_with_the_condition_of_the_activations():
     """The change of basis: on raw activations lbfgs takes thousands."""
     X, y, _ = problem(n=600, d=40, layers=1, noise=2.0)
     X = X * np.logspace(2, -2, 40)
-    found = fit(X, y, None, 1.0)
+    found = fit(X, y, None, strengths=1.0)
     assert found.converged.all() and found.iterations.max() < 80
     assert cosine(found.weights[0], next(sklearn(X, y, np.ones_like(y), 1.0))).min() > 1 - 1e-9
 
 
 def test_rounding_that_lets_it_get_no_further_ends_it():
     X, y, use = problem()
-    found = fit(X.astype(np.float32), y, use, 1.0, tol=1e-12)
+    found = fit(X.astype(np.float32), y, use, strengths=1.0, tol=1e-12)
     assert not found.converged.any() and found.iterations.max() < 300
     assert cosine(found.weights[0], next(sklearn(X, y, use, 1.0))).min() > 0.99999
 
 
 def test_samples_that_a_feature_does_not_use_do_not_count():
     X, y, use = problem()
-    before = fit(X, y, use, 1.0)
+    before = fit(X, y, use, strengths=1.0)
     rng = np.random.default_rng(1)
     flipped = np.where(use, y, rng.random(y.shape) < 0.5)
-    np.testing.assert_allclose(fit(X, flipped, use, 1.0).weights, before.weights, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        fit(X, flipped, use, strengths=1.0).weights, before.weights, rtol=1e-5, atol=1e-7
+    )
     unused = np.pad(use, ((0, 0), (0, 50)))
     more = np.concatenate([X, np.full((2, 50, 30), np.nan)], axis=1)
     np.testing.assert_array_equal(
-        fit(more, np.pad(y, ((0, 0), (0, 50))), unused, 1.0).weights, before.weights
+        fit(more, np.pad(y, ((0, 0), (0, 50))), unused, strengths=1.0).weights, before.weights
     )
 
 
@@ -141,11 +143,11 @@ def test_layers_may_be_memory_maps_and_problems_solved_in_parts(tmp_path, monkey
     for layer, x in enumerate(X):
         np.save(tmp_path / f"{layer}.npy", x.astype(np.float16))
     maps = [np.load(tmp_path / f"{layer}.npy", mmap_mode="r") for layer in range(2)]
-    whole = fit(X.astype(np.float16).astype(np.float32), y, use, [0.1, 10.0])
-    monkeypatch.setattr(probes, "_NUMBERS", 2 * 900)
-    monkeypatch.setattr(probes, "_ROWS", 128)
+    whole = fit(X.astype(np.float16).astype(np.float32), y, use, strengths=[0.1, 10.0])
+    monkeypatch.setattr(fit_module, "_NUMBERS", 2 * 900)
+    monkeypatch.setattr(fit_module, "_ROWS", 128)
     monkeypatch.setattr(logistic, "_ROWS", 128)
-    parts = fit(maps, y, use, [0.1, 10.0])
+    parts = fit(maps, y, use, strengths=[0.1, 10.0])
     np.testing.assert_allclose(parts.weights, whole.weights, rtol=0, atol=2e-4 * np.abs(whole.weights).max())
     expected = np.einsum("slfd,lnd->slfn", whole.weights, X) + whole.bias[..., None]
     np.testing.assert_allclose(scores(parts, maps), expected, rtol=0, atol=2e-2)
@@ -171,7 +173,7 @@ def test_class_means_are_differences_of_means():
 def test_strong_regularisation_points_along_the_class_means():
     """As C falls to 0, w / C tends to a multiple of the difference of means: all p are a half there."""
     X, y, use = problem()
-    w = fit(X, y, use, 1e-9).weights[0]
+    w = fit(X, y, use, strengths=1e-9).weights[0]
     assert cosine(w, class_means(X, y, use)).min() > 1 - 1e-6
 
 
@@ -239,7 +241,7 @@ def test_draws_are_of_whole_groups():
     groups, y = np.repeat(np.arange(20), 5), rng.random(100) < 0.4
     s = (rng.standard_normal(100) + y).round(1)
     weight = rng.multinomial(20, np.full(20, 0.05), size=30).T[groups]
-    drawn = probes._auc(s, y, weight)
+    drawn = fit_module._auc(s, y, weight)
     for i in range(30):
         again = np.repeat(np.arange(100), weight[:, i])
         assert drawn[i] == pytest.approx(roc_auc_score(y[again], s[again]), abs=1e-12)
@@ -283,7 +285,7 @@ def test_splits_keep_groups_together():
     other = split(groups, np.random.default_rng(2))[1]
     assert (split(groups, np.random.default_rng(1))[1] == test).all() and (other != test).any()
     names = np.array(["Ann", "Bob", "Cy"])[groups % 3]
-    train, test = split(names, np.random.default_rng(0), 0.3)
+    train, test = split(names, np.random.default_rng(0), test=0.3)
     assert len(set(names[test])) == 1 and set(names[train]) | set(names[test]) == set(names)
     for bad in (dict(test=1.0), dict(groups=np.zeros(9))):
         with pytest.raises(ValueError, match="between 0 and 1"):
@@ -300,9 +302,9 @@ def test_shuffled_labels_keep_all_but_the_activations():
     joint = lambda y, use: (y & use).astype(int) @ (y & use).T  # noqa: E731
     assert (joint(y_s, use_s) == joint(y, use)).all(), "features stay as correlated as they were"
     assert 0.4 < (y_s == y).mean() < 0.75
-    train, test = split(np.arange(1500), rng, 0.5)
+    train, test = split(np.arange(1500), rng, test=0.5)
     for labels, mask, low, high in ((y, use, 0.7, 1.0), (y_s, use_s, 0.43, 0.57)):
-        probe = fit(X, labels, mask & train, 0.1)
+        probe = fit(X, labels, mask & train, strengths=0.1)
         value = auc(scores(probe, X), labels, mask & test, rng=rng, draws=10).value[0, 0]
         assert (low < value).all() and (value < high).all()
 
@@ -310,9 +312,9 @@ def test_shuffled_labels_keep_all_but_the_activations():
 def test_shuffled_groups_stay_together():
     groups = np.random.default_rng(0).permutation(np.repeat(np.arange(30), 4))
     y = (groups % 5) == np.arange(5)[:, None]
-    new, use = shuffled(y, None, np.random.default_rng(1), groups)
+    new, use = shuffled(y, None, np.random.default_rng(1), groups=groups)
     assert use.all() and (new.sum(0) == 1).all() and (new != y).any()
     for group in range(30):
         assert len(np.unique(new[:, groups == group], axis=1).T) == 1
     with pytest.raises(ValueError, match="groups have 3 to 4 used samples"):
-        shuffled(y[:, 1:], None, np.random.default_rng(1), groups[1:])
+        shuffled(y[:, 1:], None, np.random.default_rng(1), groups=groups[1:])

@@ -3,9 +3,13 @@
 import datasets
 import numpy as np
 import pytest
+import torch
 
+from helpers import small_neox
 from lib.common.errors import DataError
-from lib.probes.items import from_gurnee
+from lib.language import model as language_model
+from lib.neox import model as neox
+from lib.probes import directions, gurnee
 
 TOKENS = np.arange(24).reshape(4, 6)
 # Ragged: the second sequence has no token of the first feature.
@@ -42,7 +46,7 @@ def saved(tmp_path, columns, format=None):
 
 
 def test_text_features(tmp_path):
-    found = from_gurnee(saved(tmp_path, TEXT))
+    found = gurnee.load(saved(tmp_path, TEXT))
     assert found.name == "text.pyth.6.4" and found.features == ("contains_digit", "is_not_ascii")
     assert found.ids.tolist() == TOKENS.tolist() and found.mask.all() and found.texts == ("a", "b", "c", "d")
     places = [[0, 1], [0, 4], [1, 3], [2, 2], [2, 5], [3, 0]]
@@ -55,7 +59,7 @@ def test_text_features(tmp_path):
 
 def test_wikidata_with_inclusive_ends(tmp_path):
     folder = saved(tmp_path, PEOPLE, dict(type="torch", columns=["tokens"], output_all_columns=True))
-    found = from_gurnee(folder)
+    found = gurnee.load(folder)
     assert found.features == ("baseball player", "ice hockey player")
     assert found.labels.tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]] and found.use.all()
     assert found.groups.tolist() == PEOPLE["name"]
@@ -65,7 +69,7 @@ def test_wikidata_with_inclusive_ends(tmp_path):
 
 
 def test_compound_words_at_the_last_token(tmp_path):
-    found = from_gurnee(saved(tmp_path, PAIRS))
+    found = gurnee.load(saved(tmp_path, PAIRS))
     assert found.features == ("high-school", "social-media") and found.texts == ()
     assert found.indices.tolist() == [[i, 5] for i in range(4)] and found.groups.tolist() == [0, 1, 2, 3]
     assert found.use.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
@@ -78,10 +82,10 @@ def test_padding_is_what_fills_up_on_the_right(tmp_path):
     columns["contains_digit|probe_indices"] = [[1, 4], [], [5, 2], []]
     columns["contains_digit|probe_classes"] = [[-1, 1], [], [1, -1], []]
     folder = saved(tmp_path, columns)
-    assert from_gurnee(folder, pad=0).mask.sum(1).tolist() == [5, 4, 6, 0]
-    assert from_gurnee(folder).mask.all()
+    assert gurnee.load(folder, pad=0).mask.sum(1).tolist() == [5, 4, 6, 0]
+    assert gurnee.load(folder).mask.all()
     with pytest.raises(DataError, match="out of range or padding"):
-        from_gurnee(folder, pad=6)  # the last token of the third sequence, which is probed
+        gurnee.load(folder, pad=6)  # the last token of the third sequence, which is probed
 
 
 def changed(columns, **new):
@@ -136,7 +140,7 @@ def changed(columns, **new):
 def test_what_does_not_fit_is_one_clear_line(tmp_path, columns, said):
     folder = saved(tmp_path, columns)
     with pytest.raises(DataError, match=said) as error:
-        from_gurnee(folder)
+        gurnee.load(folder)
     assert "\n" not in str(error.value) and "text.pyth.6.4" in str(error.value)
 
 
@@ -149,5 +153,38 @@ def test_a_folder_that_is_no_data_set_is_one_clear_line(tmp_path):
     arrow.write_bytes(arrow.read_bytes()[: arrow.stat().st_size // 2])
     for folder in (tmp_path / "missing", tmp_path / "empty", tmp_path / "splits", whole):
         with pytest.raises(DataError, match="can't be read as one data set") as error:
-            from_gurnee(folder)
+            gurnee.load(folder)
         assert "\n" not in str(error.value) and folder.name in str(error.value)
+
+
+def test_a_folder_is_probed_as_any_other_set(tmp_path):
+    """From the format to directions: labels that follow one neuron are told by a probe, labels at random are not."""
+    tokenizer = small_neox.tokenizer()
+    neox.save_pretrained(small_neox.model(len(tokenizer)), tokenizer, tmp_path / "model")
+    hf, _ = neox.load_pretrained(tmp_path / "model")
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 250, (60, 16))
+    seen = []
+    hf.gpt_neox.layers[1].mlp.act.register_forward_hook(lambda _, __, out: seen.append(out))
+    with torch.no_grad():
+        hf(torch.from_numpy(tokens))
+    neuron = seen[0][:, :, 3].numpy()
+    places = [np.sort(rng.choice(16, 8, replace=False)) for _ in tokens]
+    columns = {
+        "tokens": tokens,
+        "by_neuron|probe_indices": places,
+        "by_neuron|probe_classes": [
+            np.where(row[at] > np.median(neuron), 1, -1) for row, at in zip(neuron, places, strict=True)
+        ],
+        "at_random|probe_indices": places,
+        "at_random|probe_classes": [rng.choice([-1, 1], 8) for _ in places],
+    }
+    items = gurnee.load(saved(tmp_path, columns))
+    model = language_model.load(str(tmp_path / "model"))
+    X = directions.item_activations(model, items, [0, 1], folder=tmp_path / "cache")
+    expected = np.concatenate([seen[0][i, at].numpy() for i, at in enumerate(places)])
+    np.testing.assert_allclose(X[1], expected, atol=2e-5)
+    found = directions.probe(X, items, np.random.default_rng(1), strength=10.0)
+    assert found.directions.shape == (2, 2, model.d_mlp) and items.features == ("by_neuron", "at_random")
+    assert found.directions[1, 0].abs().argmax() == 3
+    assert found.auc[1, 0] > 0.95 and abs(found.auc[:, 1] - 0.5).max() < 0.2

@@ -1,4 +1,4 @@
-"""The solver's parts: centred samples and their covariance, the metric, L-BFGS; the rest is in test_probes."""
+"""The solver's parts: centred samples and their covariance, the metric, L-BFGS; the rest is in test_fit."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def samples(n=300, d=20, seed=0):
     x = rng.standard_normal((n, d)) * np.logspace(1, -1, d) + 3
     rows = np.flatnonzero(rng.random(n) < 0.8)
     weight = rng.random(len(rows)) + 0.5
-    return x, rows, weight, logistic.prepared(x, rows, weight, torch.float64, "cpu")
+    return x, rows, weight, logistic.prepared(x, rows, weight=weight, dtype=torch.float64, device="cpu")
 
 
 def covariance(x, weight):
