@@ -1,4 +1,4 @@
-"""One list of dependencies: the environment file, the pins and the imports all agree with pyproject.toml."""
+"""One list of dependencies, in three parts; the environment file, the pins and the imports agree with it."""
 
 import ast
 import re
@@ -15,7 +15,24 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DECLARED = {canonicalize_name(Requirement(r).name) for r in [*PROJECT["dependencies"], *EXTRAS["dev"]]}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(r).name) for r in requirements} - {PROJECT["name"]}
+
+
+# What may be imported where: the dictionaries install alone, the notebooks without the tests.
+CORE = names(PROJECT["dependencies"])
+STUDIES = CORE | names(EXTRAS["studies"])
+DECLARED = STUDIES | names(EXTRAS["dev"])
+ELSEWHERE = [ROOT / "tests" / "helpers" / "outsiders.py"]  # peers.txt lists what it imports
+ROOMS = {  # the first that a file is in counts
+    "lib/common": CORE,
+    "lib/dictionaries": CORE,
+    "lib": STUDIES,
+    "notebooks": STUDIES,
+    "tests": DECLARED,
+}
 PINS = dict(
     line.split("==")
     for line in (ROOT / "constraints.txt").read_text().splitlines()
@@ -50,17 +67,59 @@ def test_pins_are_plain():
     assert canonicalize_name(PROJECT["name"]) not in PINS
 
 
-def test_every_import_is_declared():
-    """Of lib, tests and notebooks; what a dependency happens to bring along is not relied on."""
+def test_the_three_parts_have_nothing_twice_and_the_last_has_all():
+    parts = [names(PROJECT["dependencies"]), names(EXTRAS["studies"]), names(EXTRAS["dev"])]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert "superposition-studies[studies]" in EXTRAS["dev"]
+    assert not CORE & {"jupyterlab", "snakemake", "transformers", "transformer-lens", "pandas", "matplotlib"}
+
+
+def imported(path: Path) -> set[str]:
+    """Packages that a file imports anywhere in it, but the standard library and our own."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module)
+    return {name.split(".")[0] for name in found} - {"lib", "helpers"} - set(sys.stdlib_module_names)
+
+
+def test_every_import_is_declared_where_it_is_needed():
+    """What a dependency happens to bring along is not relied on; lib.dictionaries asks for nothing of the studies."""
     providers = metadata.packages_distributions()
-    own = {"lib", "helpers"}
-    undeclared = {}
-    for path in [p for room in ("lib", "tests", "notebooks") for p in (ROOT / room).rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and not node.level:
-                names = [node.module]
-            for name in {name.split(".")[0] for name in names} - own - set(sys.stdlib_module_names):
-                if not {canonicalize_name(d) for d in providers.get(name, [name])} & DECLARED:
-                    undeclared.setdefault(name, path.name)
+    seen, undeclared = set(), {}
+    for room, declared in ROOMS.items():
+        for path in sorted(set((ROOT / room).rglob("*.py")) - seen):
+            seen.add(path)
+            for name in imported(path) if path not in ELSEWHERE else ():
+                if not {canonicalize_name(d) for d in providers.get(name, [name])} & declared:
+                    undeclared.setdefault(name, str(path.relative_to(ROOT)))
     assert not undeclared
+
+
+def test_the_core_imports_none_of_the_studies():
+    """Nor by way of other rooms."""
+    for room in ("common", "dictionaries"):
+        for path in (ROOT / "lib" / room).rglob("*.py"):
+            for name in re.findall(r"^\s*(?:from|import) lib\.(\w+)", path.read_text(encoding="utf-8"), re.M):
+                assert name in ("common", "dictionaries"), (path, name)
+
+
+def test_no_core_dependency_is_idle():
+    used = set().union(
+        *(
+            imported(path)
+            for room in ("common", "dictionaries")
+            for path in (ROOT / "lib" / room).rglob("*.py")
+        )
+    )
+    providers = metadata.packages_distributions()
+    assert CORE == {canonicalize_name(d) for name in used for d in providers[name]} & CORE
+
+
+def test_the_one_file_that_runs_elsewhere_is_the_peers():
+    assert all(
+        path.is_file() and "environment of the peers" in path.read_text(encoding="utf-8")
+        for path in ELSEWHERE
+    )

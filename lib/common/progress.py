@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,7 +14,8 @@ TERMINAL = "SUPERPOSITION_TERMINAL"
 
 def progress(iterable: Iterable[T], desc: str, *, total: int | None = None) -> Iterator[T]:
     """`iterable`, with a bar in JupyterLab or the terminal, and silent otherwise; `total`: how many, where len fails."""
-    if os.environ.get("JPY_SESSION_NAME"):  # set by Jupyter's server for the kernels of its notebooks
+    # Set by Jupyter's server for the kernels of its notebooks, which may lack the widgets.
+    if os.environ.get("JPY_SESSION_NAME") and find_spec("ipywidgets"):
         from tqdm.notebook import tqdm
 
         yield from tqdm(iterable, desc=desc, total=total, leave=False)

@@ -57,6 +57,14 @@ def test_a_widget_in_jupyterlab(monkeypatch):
     assert made == {"desc": "adding", "total": 3, "leave": False}
 
 
+def test_a_notebook_without_widgets_is_no_error(monkeypatch):
+    """The dictionaries install without them."""
+    monkeypatch.setenv("JPY_SESSION_NAME", "study.ipynb")
+    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", None)
+    assert list(progress.progress(range(3), "adding")) == [0, 1, 2]
+
+
 def test_a_watched_kernel_writes_to_the_terminal_itself(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", object())
     assert progress._terminal() is None
