@@ -173,16 +173,14 @@ for kind, features in shown_sets.items():
     shown["random weights"] = similarity(features.random[-1]).mean(0)
     shown["shuffled labels"] = similarity(features.shuffled[-1]).mean(0)
     shown["labels"] = features.labels
-    last, random, labels = (
-        f"{pairs.mean():.2f} and {pairs.std():.2f}"
-        for pairs in map(measures.ordered_pairs, (psms[-1], shown["random weights"], features.labels))
-    )
     display.figure(
         figures.heatmaps(shown, features.names),
         f"Pairwise similarities of {kind} in {first}: cosines of probe directions by layer; their means over models with random weights and over shuffled labels; correlations of the labels themselves.",
         (
-            f"Heatmaps. Off the diagonal the cosines of the last layer have mean and standard deviation {last}; "
-            f"those of random weights {random}; correlations of labels {labels}."
+            "Heatmaps. "
+            f"Off the diagonal the cosines of the last layer have {figures.spread(psms[-1])}; "
+            f"those of random weights {figures.spread(shown['random weights'])}; "
+            f"correlations of labels {figures.spread(features.labels)}."
         ),
         cover=kind == feature_sets.TEXT,
     )
@@ -208,7 +206,10 @@ display.figure(
         "Boxes: quartiles; whiskers: 95% of the draws. "
         "0: the lowest minimum; 1: random vectors in $f$ dimensions."
     ),
-    f"Box plots. Athletes: real {real:.2f}; medians of the nulls: {', '.join(f'{name} {m:.2f}' for name, m in medians.items())}.",
+    (
+        "Box plots. "
+        f"Athletes: real {real:.2f}; medians of the nulls: {', '.join(f'{name} {m:.2f}' for name, m in medians.items())}."
+    ),
 )
 
 # %%
@@ -282,7 +283,8 @@ display.figure(
         f"Of all restarts {counts['converged'].mean():.0%} converged; the largest entry of any projected gradient is {counts['largest gradient'].max():.1g}."
     ),
     (
-        f"Line plots. The most minima found are {', '.join(most)}; "
+        "Line plots. "
+        f"The most minima found are {', '.join(most)}; "
         f"from n - 1 dimensions on there is {'one.' if one_from_simplex_on else 'more than one.'}"
     ),
 )
@@ -296,7 +298,10 @@ for kind, descent in descents.items():
             f"Target beside optimum, {kind}, last layer probed of {first}: the cosines of probe directions; of the configuration in {descent.f} dimensions nearest to them; "
             "of the local minima below it; and of the lowest minimum known, whose vectors have no names."
         ),
-        f"Heatmaps. From the fitted configuration to the minimum of the exp energy the PSM moves by {descent.moved:.2f}.",
+        (
+            "Heatmaps. "
+            f"From the fitted configuration to the minimum of the exp energy the PSM moves by {descent.moved:.2f}."
+        ),
     )
 
 # %%
@@ -432,7 +437,10 @@ else:
             "Excess energy (exp kernel) of the real PSM and of two of its nulls in the last layer of neox-tiny, at checkpoints of its training. "
             "Lines: medians of the draws; bands: their quartiles."
         ),
-        f"Line plots over training steps, one line for the real PSM and one for each of two nulls. {'; '.join(said)}.",
+        (
+            "Line plots over training steps, one line for the real PSM and one for each of two nulls. "
+            f"{'; '.join(said)}."
+        ),
     )
 
 # %% [markdown]

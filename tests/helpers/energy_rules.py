@@ -3,11 +3,11 @@
 import math
 import statistics
 
-from lib.studies.psm_energy import layers as energy_layers
-from lib.studies.psm_energy.evidence import ATHLETES, TEXT
+from lib.studies.psm_energy import layers as of_layer
+from lib.studies.psm_energy.feature_sets import ATHLETES, TEXT
 
 SETS, KERNELS = (TEXT, ATHLETES), ("exp", "log", "riesz")
-LAYERS = {"small": (1, 3, 4), "large": (0, 2)}  # of trained models
+LAYERS = {"small": (1, 3, 4), "large": (0, 2, 5, 6)}  # of trained models
 N = {TEXT: 6, ATHLETES: 5}
 NULLS = ("edge-shuffled", "shuffled labels", "random weights", "coordinate-permuted", "random directions")
 METHODS = ("Powell", "Powell, norms held", "converged", "converged, other perturbation")
@@ -38,8 +38,8 @@ class Plain:
         (found,) = self.numbers(table, column, **where)
         return found
 
-    def unit(self, kind):
-        return self.t.units[self.model, self.seed, kind]
+    def features(self, kind):
+        return self.t.sets[self.model, self.seed, kind]
 
     def moved(self, target, over, kind, kernel="exp", table="measured"):
         a, b = (
@@ -75,7 +75,7 @@ class Plain:
         return self.median("measured", "excess", target=target, set=kind, kernel="exp")
 
     def furthest(self, table, kind):
-        to = energy_layers.to_simplex(self.unit(kind), self.index)
+        to = of_layer.to_simplex(self.features(kind), self.index)
         ratios = [self.one(table, "distance", target="real", set=kind, kernel=k) / to for k in KERNELS]
         return max(ratios, key=lambda ratio: abs(ratio - 1))
 
@@ -83,7 +83,7 @@ class Plain:
         return abs(a - b) / b
 
     def layers(self, name, kind):
-        return getattr(energy_layers, name)(self.unit(kind), self.index)
+        return getattr(of_layer, name)(self.features(kind), self.index)
 
 
 def mean(function, kinds=SETS):
@@ -224,5 +224,76 @@ RULES = {
     "text-psm-survives-random-weights": (
         lambda u: u.layers("agreement_with_random", TEXT),
         lambda u: u.layers("shuffled_agreement_with_random", TEXT),
+    ),
+}
+
+
+def one_per_group(t, matrix):
+    """The mean ratio over trained models, by group of tokens."""
+    rows = [row for row in t.embeddings.to_dict("records") if row["model"] in LAYERS]
+    found = {}
+    for row in rows:
+        if row["matrix"] == matrix:
+            found.setdefault(row["group"], []).append(row["ratio"])
+    return [sum(ratios) / len(ratios) for ratios in found.values()]
+
+
+def one_per_repetition(table, column, **where):
+    rows = table.to_dict("records")
+    return [row[column] for row in rows if all(row[key] == value for key, value in where.items())]
+
+
+def one_per_comparison(t, column):
+    """The mean over repetitions of each of scipy's comparisons."""
+    found = {}
+    for row in t.speed.to_dict("records"):
+        found.setdefault((row["step"], row["n"], row["problems"]), []).append(row[column])
+    return [sum(shares) / len(shares) for shares in found.values()]
+
+
+JOINT = {
+    name: dict(step="joint", n=n, problems=problems)
+    for name, n, problems in (("96", 5, 96), ("largest", 5, 960), ("11", 11, 480))
+}
+POWELL = {n: dict(step="re-optimisation", n=n, problems=problems) for n, problems in ((5, 108), (11, 54))}
+FIRST_ROW = {"labels": "real, all layers", "C": 0.1, "tol": 1e-4}
+
+# By claim: the statistic of its rule and the control, one number per unit in any order, from all tables.
+OTHER_RULES = {
+    "simplexes-in-embeddings": (
+        lambda t: one_per_group(t, "embedding"),
+        lambda t: one_per_group(t, "unembedding"),
+    ),
+    "planted-minimiser-found": (
+        lambda t: one_per_repetition(t.planted, "p", kind="planted"),
+        lambda t: one_per_repetition(t.planted, "p", kind="random"),
+    ),
+    "joint-speed-96": (
+        lambda t: one_per_repetition(t.speed, "ratio", **JOINT["96"]),
+        lambda t: one_per_repetition(t.speed, "alone", **JOINT["96"]),
+    ),
+    "joint-speed-3840": (
+        lambda t: one_per_repetition(t.speed, "ratio", **JOINT["largest"]),
+        lambda t: one_per_repetition(t.speed, "ratio", **JOINT["96"]),
+    ),
+    "joint-speed-11": (
+        lambda t: one_per_repetition(t.speed, "ratio", **JOINT["11"]),
+        lambda t: one_per_repetition(t.speed, "ratio", **JOINT["96"]),
+    ),
+    "reoptimisation-speed-5": (
+        lambda t: one_per_repetition(t.speed, "ratio", **POWELL[5]),
+        lambda t: one_per_repetition(t.speed, "alone", **POWELL[5]),
+    ),
+    "reoptimisation-speed-11": (
+        lambda t: one_per_repetition(t.speed, "ratio", **POWELL[11]),
+        lambda t: one_per_repetition(t.speed, "alone", **POWELL[11]),
+    ),
+    "optimum-not-above-scipy": (
+        lambda t: one_per_comparison(t, "not above"),
+        lambda t: one_per_comparison(t, "below"),
+    ),
+    "probes-speed": (
+        lambda t: one_per_repetition(t.probes, "ratio", **FIRST_ROW),
+        lambda t: one_per_repetition(t.probes, "batched_cosine", **FIRST_ROW),
     ),
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -30,6 +31,12 @@ def heatmaps(matrices: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
         ax.set_yticks(range(len(labels)), labels if i % columns == 0 else [""] * len(labels), fontsize=9)
     fig.colorbar(image, ax=axes, shrink=0.7, label="cosine, or correlation")
     return fig
+
+
+def spread(matrix: Tensor) -> str:
+    """Mean and standard deviation off the diagonal, in words, for alt texts."""
+    off = matrix[~torch.eye(len(matrix), dtype=torch.bool)]
+    return f"mean {off.mean():.2f} and standard deviation {off.std():.2f}"
 
 
 def excess(table: pd.DataFrame) -> Figure:

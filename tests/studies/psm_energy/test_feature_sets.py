@@ -178,7 +178,11 @@ def test_items_by_kind(model):
 
 def test_few_samples_ask_for_twenty_of_each_class(model, monkeypatch):
     asked = []
-    monkeypatch.setattr(sets, "text", lambda *_, **settings: asked.append(settings))
+
+    def text(*_, rng, sequences, **settings):
+        asked.append(settings)
+
+    monkeypatch.setattr(sets, "text", text)
     for samples in (100, 1000):
         items_of(model, documents(), rng=np.random.default_rng(0), sequences=12, samples=samples, people=None)
     assert asked == [dict(maximum=100, at_least=20), dict(maximum=1000, at_least=50)]
