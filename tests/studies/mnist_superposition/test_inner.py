@@ -76,7 +76,7 @@ def test_own_jacobian_against_finite_differences():
         torch.testing.assert_close(J[1, 7, :, b], slope, rtol=1e-4, atol=1e-6)
 
 
-def test_source_leaks_and_mends_do_not():
+def test_the_source_leaks_and_the_repaired_variants_do_not():
     """The derivation: K_i is computed from x_i, so the prediction depends on it, unless K_i cannot see x_i."""
     for name in ("PSAE", "DeePWAK", "Codebook"):
         assert own_jacobian(inner.build(name, 2).double(), X).abs().max() > 1e-4, name
