@@ -1,5 +1,6 @@
 """The times of the speed study: whole steps, their frames, and ratios with room for a busy machine."""
 
+import inspect
 import json
 from dataclasses import asdict
 
@@ -26,7 +27,8 @@ def test_every_method_is_described():
 def test_a_training_step_trains(name):
     """Every method's step is a whole one: the error falls, the decoder's rows keep norm 1."""
     take = measures.training_step(name, TINY)
-    cells = dict(zip(take.__code__.co_freevars, take.__closure__, strict=True))
+    step = inspect.unwrap(take)  # what `--shapes` wraps
+    cells = dict(zip(step.__code__.co_freevars, step.__closure__, strict=True))
     model = cells["step"].cell_contents.model if "step" in cells else cells["model"].cell_contents
     x = cells["x"].cell_contents
 
