@@ -37,8 +37,11 @@ def span(directions: Float[Tensor, "*batch k d"]) -> Float[Tensor, "*batch d k"]
 
 
 def swap_subspace(
-    Q: Float[Tensor, "*batch d k"], *, base: Float[Tensor, "*batch n d"], source: Float[Tensor, "*batch n d"]
-) -> Float[Tensor, "*batch n d"]:
+    Q: Float[Tensor, "*#batch d k"],
+    *,
+    base: Float[Tensor, "*#batch n d"],
+    source: Float[Tensor, "*#batch n d"],
+) -> Float[Tensor, "*#batch n d"]:
     """base + Q Q^T (source - base): the part in the span of Q's orthonormal (or zero) columns is the source's.
 
     Raises ValueError where the shapes do not fit.
