@@ -62,7 +62,7 @@ def project(
 
 def effective_dimension(
     table: Float[Tensor, "rows d"], index: Int[Tensor, "batch k"], importance: Float[Tensor, "batch k"]
-) -> Float[Tensor, "batch"]:
+) -> Float[Tensor, " batch"]:
     """tr H of each sample's ridge projection H = X (X^T X + diag(importance^-2))^-1 X^T.
 
     The source approximates it by the sum of 1/(1 + lambda_j), which is exact for orthonormal columns.
@@ -110,7 +110,7 @@ def _solve(table, index, y, importance, valid) -> _Solved:
 def projection_gradient(
     solved: _Solved,
     grad: Float[Tensor, "batch d"] | None,
-    grad_error: Float[Tensor, "batch"] | None,
+    grad_error: Float[Tensor, " batch"] | None,
     *,
     ridge: bool,
     envelope: bool,

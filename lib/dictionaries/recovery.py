@@ -23,7 +23,7 @@ def cosines(
 
 def recovered(
     decoder: Float[Tensor, "replicas n d"], features: Float[Tensor, "replicas m d"]
-) -> dict[str, Float[Tensor, "replicas"]]:
+) -> dict[str, Float[Tensor, " replicas"]]:
     """How well features are found, and latents are features.
 
     `recovery`: mean over features of the largest |cosine| with a latent (mean max cosine similarity, Sharkey et
@@ -44,7 +44,7 @@ def recovered(
 
 def stability(
     decoder: Float[Tensor, "replicas n d"], other: Float[Tensor, "replicas n d"]
-) -> Float[Tensor, "replicas"]:
+) -> Float[Tensor, " replicas"]:
     """Mean over latents of the largest |cosine| with a latent of a dictionary from another start."""
     return cosines(decoder, other).abs().amax(2).mean(1)
 
@@ -55,8 +55,8 @@ def absorption(
     features: Float[Tensor, "replicas m d"],
     *,
     strengths: Float[Tensor, "replicas batch m"],
-    parent: Int[Tensor, "m"],
-) -> dict[str, Float[Tensor, "replicas"]]:
+    parent: Int[Tensor, " m"],
+) -> dict[str, Float[Tensor, " replicas"]]:
     """Absorption of parents by their children (Chanin et al. 2024), where the truth is known.
 
     `active`: which latents a sample uses; `strengths`: the true ones; `parent`: of each feature, or -1. A child's own
@@ -110,7 +110,7 @@ def shrinkage(
     features: Float[Tensor, "replicas m d"],
     *,
     strengths: Float[Tensor, "replicas batch m"],
-) -> Float[Tensor, "replicas"]:
+) -> Float[Tensor, " replicas"]:
     """Slope through the origin of a latent's (dense) codes on its feature's true strengths, where both are active.
 
     Over latents with a cosine above 0.9 to a feature; 1: no shrinkage; NaN without such a latent.

@@ -148,7 +148,7 @@ def random_weights(
     }
 
 
-def both_classes(items: LabelledItems, side: Bool[ndarray, "items"]) -> Bool[ndarray, "features"]:
+def both_classes(items: LabelledItems, side: Bool[ndarray, " items"]) -> Bool[ndarray, " features"]:
     """Which features have both classes among the items that they use on one side of a split."""
     positives = (items.labels & items.use & side).sum(1)
     return (positives > 0) & (positives < (items.use & side).sum(1))

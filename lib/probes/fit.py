@@ -140,8 +140,8 @@ def class_means(
 
 
 def split(
-    groups: Shaped[ndarray, "n"], rng: Generator, *, test: float = 0.2
-) -> tuple[Bool[ndarray, "n"], Bool[ndarray, "n"]]:
+    groups: Shaped[ndarray, " n"], rng: Generator, *, test: float = 0.2
+) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]]:
     """Training and test samples as masks, such that no group (a name, a document) is on both sides."""
     groups = np.asarray(groups)
     if not 0 < test < 1 or len(np.unique(groups)) < 2:
@@ -159,7 +159,7 @@ def shuffled(
     use: Bool[ndarray, "features n"] | None,
     rng: Generator,
     *,
-    groups: Shaped[ndarray, "n"] | None = None,
+    groups: Shaped[ndarray, " n"] | None = None,
 ) -> tuple[Bool[ndarray, "features n"], Bool[ndarray, "features n"]]:
     """The control: labels and `use` change places between the samples used, all features of a sample together.
 
@@ -201,7 +201,7 @@ def auc(
     use: Bool[ndarray, "features n"] | None = None,
     *,
     rng: Generator,
-    groups: Shaped[ndarray, "n"] | None = None,
+    groups: Shaped[ndarray, " n"] | None = None,
     draws: int = 1000,
     names: Sequence[str] | None = None,
 ) -> Auc:

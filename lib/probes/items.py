@@ -28,11 +28,11 @@ class LabelledItems:
     ids: Int[ndarray, "sequences length"]
     mask: Bool[ndarray, "sequences length"]
     indices: Int[ndarray, "tokens 2"]
-    owner: Int[ndarray, "tokens"]
+    owner: Int[ndarray, " tokens"]
     features: tuple[str, ...]
     labels: Bool[ndarray, "features items"]
     use: Bool[ndarray, "features items"]
-    groups: Shaped[ndarray, "items"]
+    groups: Shaped[ndarray, " items"]
 
     def __post_init__(self):
         inside = (self.indices >= 0).all() and (self.indices < self.ids.shape).all()
@@ -62,7 +62,7 @@ class LabelledItems:
         return out
 
 
-def pool(activations: Float[ndarray, "tokens d"], owner: Int[ndarray, "tokens"]) -> Float[ndarray, "items d"]:
+def pool(activations: Float[ndarray, "tokens d"], owner: Int[ndarray, " tokens"]) -> Float[ndarray, "items d"]:
     """The largest activation over the tokens of an item, in each dimension, as Gurnee et al. take it over a surname."""
     owner = np.asarray(owner)
     new = np.diff(owner)

@@ -52,7 +52,7 @@ class Solution(NamedTuple):
 
 
 def prepared(
-    x: Float[ndarray, "all d"], rows: ndarray, *, weight: Float[ndarray, "n"], dtype: torch.dtype, device: str
+    x: Float[ndarray, "all d"], rows: ndarray, *, weight: Float[ndarray, " n"], dtype: torch.dtype, device: str
 ) -> Prepared:
     """The samples x[rows], centred under `weight`, the one copy that is held, and their covariance.
 
@@ -201,7 +201,7 @@ def _line_search(w, logits, step, change, target, weight, gradient) -> tuple[Ten
     return length, *end
 
 
-def _dot(a: Float[Tensor, "problems d"], b: Float[Tensor, "problems d"]) -> Float[Tensor, "problems"]:
+def _dot(a: Float[Tensor, "problems d"], b: Float[Tensor, "problems d"]) -> Float[Tensor, " problems"]:
     return (a * b).sum(1)
 
 

@@ -91,7 +91,7 @@ def text_of_tokens(
     *,
     tokens: Sequence[Sequence[str]],
     rng: Generator,
-    documents: Shaped[ndarray, "sequences"] | None = None,
+    documents: Shaped[ndarray, " sequences"] | None = None,
     special: Sequence[int] = (),
     **settings,
 ) -> tuple[LabelledItems, dict[str, str]]:

@@ -80,7 +80,7 @@ def eligible(
 
 def sample(
     labels: Bool[ndarray, "features n"],
-    groups: Shaped[ndarray, "n"],
+    groups: Shaped[ndarray, " n"],
     rng: Generator,
     *,
     maximum: int = 10_000,

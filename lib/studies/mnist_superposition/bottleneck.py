@@ -30,7 +30,7 @@ class Activations(NamedTuple):
     for.
     """
 
-    kept: Bool[Tensor, "seeds"]
+    kept: Bool[Tensor, " seeds"]
     train: Float[Tensor, "kept n 3"]
     test: Float[Tensor, "kept m 3"]
     train_view: Float[Tensor, "kept n 3"]
@@ -85,9 +85,9 @@ def probe_table(z: Activations, data: Images) -> pd.DataFrame:
 def probe_auc(
     z_train: Float[Tensor, "n d"],
     *,
-    labels_train: Int[Tensor, "n"],
+    labels_train: Int[Tensor, " n"],
     z_test: Float[Tensor, "m d"],
-    labels_test: Int[Tensor, "m"],
+    labels_test: Int[Tensor, " m"],
 ) -> np.ndarray:
     """Test AUC of a linear one-against-rest probe of each digit, `(10,)`."""
     targets = nn.functional.one_hot(labels_train, 10).double().numpy()

@@ -18,7 +18,7 @@ ROUNDED, POINTED = (0, 3, 6, 8), (4, 5, 7, 9)  # the two groups that the source 
 
 def baselines(
     train: Float[Tensor, "n d"], test: Float[Tensor, "m d"], *, k: int, seed: int = 0
-) -> dict[str, tuple[Int[Tensor, "m"], Float[Tensor, "m d"]]]:
+) -> dict[str, tuple[Int[Tensor, " m"], Float[Tensor, "m d"]]]:
     """k-means, Gaussian mixture and spectral clustering into k: by name, the clusters of `test` and their centroids.
 
     The first two are fitted on `train` and applied to `test`, the centroid being the training mean of the
@@ -41,7 +41,7 @@ def baselines(
     }
 
 
-def contingency(assignment: Int[Tensor, "n"], *, digits: Int[Tensor, "n"], k: int) -> Float[Tensor, "10 k"]:
+def contingency(assignment: Int[Tensor, " n"], *, digits: Int[Tensor, " n"], k: int) -> Float[Tensor, "10 k"]:
     """Number of samples of each digit (row) in each cluster (column)."""
     counts = torch.zeros(10, k)
     return counts.index_put_((digits, assignment), torch.ones(len(digits)), accumulate=True)
@@ -87,7 +87,7 @@ def digits_per_cluster(counts: Float[Tensor, "10 k"]) -> float:
     return float((weight * perplexity(counts.T.clamp_min(1e-30))).sum())
 
 
-def confidence_by_digit(K: Float[Tensor, "k n"], digits: Int[Tensor, "n"]) -> np.ndarray:
+def confidence_by_digit(K: Float[Tensor, "k n"], digits: Int[Tensor, " n"]) -> np.ndarray:
     """Mean largest assignment of the samples of each digit, `(10,)`; NaN for a digit without samples."""
     top = K.max(0).values
     return np.array([float(top[digits == d].mean()) for d in range(10)])

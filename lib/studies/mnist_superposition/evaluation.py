@@ -23,7 +23,7 @@ COLUMNS = (  # of the table that the report shows
 
 
 def model_table(
-    runs: Mapping[str, Trained], z: Activations, labels: Int[Tensor, "n"], *, inner: int
+    runs: Mapping[str, Trained], z: Activations, labels: Int[Tensor, " n"], *, inner: int
 ) -> pd.DataFrame:
     """The statistics of all inner models, one row per model and replica; `runs` from `inner.train_all`.
 
@@ -48,7 +48,7 @@ def replica_table(
     *,
     x: Float[Tensor, "outer n d"],
     view: Float[Tensor, "outer n d"],
-    labels: Int[Tensor, "n"],
+    labels: Int[Tensor, " n"],
     predictions: Int[Tensor, "outer n"],
     inner: int,
     leak_samples: int = 32,
@@ -92,7 +92,7 @@ def baseline_table(
     train: Float[Tensor, "outer m d"],
     x: Float[Tensor, "outer n d"],
     *,
-    labels: Int[Tensor, "n"],
+    labels: Int[Tensor, " n"],
     predictions: Int[Tensor, "outer n"],
     ks: Sequence[int],
     samples: int = 2000,
@@ -114,7 +114,7 @@ def baseline_table(
     return pd.DataFrame(rows)
 
 
-def prediction_table(predictions: Int[Tensor, "outer n"], labels: Int[Tensor, "n"]) -> pd.DataFrame:
+def prediction_table(predictions: Int[Tensor, "outer n"], labels: Int[Tensor, " n"]) -> pd.DataFrame:
     """The outer models' predictions as a clustering of the test images, one row per outer model."""
     rows = []
     for o, predicted in enumerate(predictions):
@@ -133,7 +133,7 @@ def prediction_table(predictions: Int[Tensor, "outer n"], labels: Int[Tensor, "n
 
 
 def cluster_statistics(
-    K: Float[Tensor, "k n"], *, labels: Int[Tensor, "n"], predictions: Int[Tensor, "n"]
+    K: Float[Tensor, "k n"], *, labels: Int[Tensor, " n"], predictions: Int[Tensor, " n"]
 ) -> dict[str, float]:
     """How one clustering relates to labels and predictions.
 
@@ -170,7 +170,7 @@ def _rank_of_six(K: Tensor, digits: Tensor) -> float:
     return float(rankdata(np.nan_to_num(confidence, nan=np.inf))[6])
 
 
-def seed_agreement(K: Float[Tensor, "replicas k n"], *, inner: int) -> Float[np.ndarray, "outer"]:
+def seed_agreement(K: Float[Tensor, "replicas k n"], *, inner: int) -> Float[np.ndarray, " outer"]:
     """Mean ARI between the clusterings of the inner seeds of each outer model; NaN for one inner seed."""
     hard = K.argmax(1).unflatten(0, (-1, inner)).numpy()
     pairs = [(i, j) for i in range(inner) for j in range(i)]
@@ -195,7 +195,7 @@ def assign(model: nn.Module, z: Activations, *, inner: int) -> Float[Tensor, "re
     return model.assign(z.test.repeat_interleave(inner, 0), z.test_view.repeat_interleave(inner, 0))
 
 
-def selectivity(E: Float[Tensor, "replicas n d"], labels: Int[Tensor, "n"]) -> Float[Tensor, "replicas"]:
+def selectivity(E: Float[Tensor, "replicas n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, " replicas"]:
     """Mean over live units of a unit's best one-digit-against-rest AUC (of either sign).
 
     The AUC is the Mann-Whitney statistic of the activations, ties sharing their rank.
@@ -278,7 +278,7 @@ def own_jacobian(
 
 def leak(
     model: nn.Module, x: Float[Tensor, "replicas n d"], *, view: Tensor | None = None
-) -> Float[Tensor, "replicas"]:
+) -> Float[Tensor, " replicas"]:
     """Mean of trace(J_i)/d over samples: 0 for a J-invariant prediction, 1 for the identity."""
     jacobian = own_jacobian(model, x, view=view)
     return jacobian.diagonal(dim1=-2, dim2=-1).mean((-2, -1))

@@ -59,7 +59,7 @@ def classifiers(table: pd.DataFrame, at_checkpoints: Mapping[str, pd.DataFrame])
     return fig, caption, alt
 
 
-def bottleneck(z: Float[Tensor, "n 3"], labels: Int[Tensor, "n"], probes: pd.DataFrame) -> Drawn:
+def bottleneck(z: Float[Tensor, "n 3"], labels: Int[Tensor, " n"], probes: pd.DataFrame) -> Drawn:
     """The activations of one classifier in three dimensions, and the AUCs of `bottleneck.probe_table`."""
     fig = plt.figure(figsize=(10, 4.2))
     ax = fig.add_subplot(1, 2, 1, projection="3d")

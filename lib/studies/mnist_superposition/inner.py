@@ -23,7 +23,7 @@ Sees = Literal["itself", "view", "complement"]
 class _Reconstructing(nn.Module):
     """Trained for reconstruction alone, as all inner models are."""
 
-    def loss(self, x: Activations, view: Activations | None = None) -> Float[Tensor, "replicas"]:
+    def loss(self, x: Activations, view: Activations | None = None) -> Float[Tensor, " replicas"]:
         return (self(x, view) - x).square().mean((1, 2))
 
 

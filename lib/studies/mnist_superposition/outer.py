@@ -108,7 +108,7 @@ def train(
     model: Classifier | Autoencoder,
     images: UInt8[Tensor, "n 28 28"],
     *,
-    labels: Int[Tensor, "n"],
+    labels: Int[Tensor, " n"],
     batch: int = 512,
     seed: int = 0,
     **settings,
@@ -167,7 +167,7 @@ def classifier_table(arms: Mapping[str, Trained], data: Images) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def accuracy(predicted: Int[Tensor, "replicas n"], labels: Int[Tensor, "n"]) -> np.ndarray:
+def accuracy(predicted: Int[Tensor, "replicas n"], labels: Int[Tensor, " n"]) -> np.ndarray:
     """Share of the predictions that are right, `(replicas,)`."""
     return (predicted == labels).double().mean(1).numpy()
 

@@ -43,13 +43,13 @@ class Platonic(nn.Module):
         everyone = torch.cat([x, self.forms], dim=1)
         return diffuse(self.assign(seen), everyone, normalise="rows")[:, : x.shape[1]]
 
-    def loss(self, x: Float[Tensor, "replicas n d"], view=None) -> Float[Tensor, "replicas"]:
+    def loss(self, x: Float[Tensor, "replicas n d"], view=None) -> Float[Tensor, " replicas"]:
         return (self(x, view) - x).square().mean((1, 2))
 
 
 def mixture(
     clusters: int, *, n: int, d: int, spread: float, generator: Generator
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Int[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Int[Tensor, " n"]]:
     """Samples of equally likely Gaussian clusters: two views with independent noise, and the true clusters.
 
     Centres are standard normal and `spread` is the standard deviation within a cluster; 0 clusters are
@@ -125,7 +125,7 @@ def _train(model: Platonic, x: Tensor, seen: Tensor, *, batch: int, steps: int, 
 @torch.no_grad()
 def _test(
     model: Platonic, x: Float[Tensor, "seeds n d"], seen: Float[Tensor, "seeds n d"], *, batch: int
-) -> tuple[Float[Tensor, "seeds"], Int[Tensor, "seeds n"]]:
+) -> tuple[Float[Tensor, " seeds"], Int[Tensor, "seeds n"]]:
     """FVU over whole minibatches (what is left at the end is dropped), and clusters of all samples."""
     whole = x.shape[1] // batch * batch
     chunks = zip(x[:, :whole].split(batch, 1), seen[:, :whole].split(batch, 1), strict=True)

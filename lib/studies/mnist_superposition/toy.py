@@ -25,12 +25,12 @@ class ToyModel(nn.Module):
     def forward(self, x: Float[Tensor, "replicas n features"]) -> Tensor:
         return torch.baddbmm(self.b, x @ self.W.mT, self.W).relu()
 
-    def loss(self, x: Float[Tensor, "replicas n features"]) -> Float[Tensor, "replicas"]:
+    def loss(self, x: Float[Tensor, "replicas n features"]) -> Float[Tensor, " replicas"]:
         return (self(x) - x).square().mean((1, 2))
 
 
 def train(
-    density: Float[Tensor, "replicas"],
+    density: Float[Tensor, " replicas"],
     *,
     features: int = 400,
     neurons: int = 30,

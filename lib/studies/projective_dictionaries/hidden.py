@@ -70,7 +70,7 @@ class Recovered:
         self.network, self.name, self.labels = network, name, labels
 
     @torch.no_grad()
-    def __call__(self, h: Float[Tensor, "seeds n d"], h_hat: Tensor) -> Float[Tensor, "seeds"]:
+    def __call__(self, h: Float[Tensor, "seeds n d"], h_hat: Tensor) -> Float[Tensor, " seeds"]:
         blank, clean, given = map(self._loss, (h.mean(1, keepdim=True).expand_as(h), h, h_hat))
         return (blank - given) / (blank - clean)
 

@@ -41,7 +41,7 @@ class Superposed(nn.Module):
     def forward(self, x: Float[Tensor, "replicas n m"]) -> Float[Tensor, "replicas n m"]:
         return self.tail(self.hidden(x))
 
-    def loss(self, x: Float[Tensor, "replicas n m"]) -> Float[Tensor, "replicas"]:
+    def loss(self, x: Float[Tensor, "replicas n m"]) -> Float[Tensor, " replicas"]:
         return (self(x) - x).square().mean((1, 2))
 
     @property
@@ -50,7 +50,7 @@ class Superposed(nn.Module):
         return F.normalize(self.W.detach().mT, dim=-1)
 
 
-def sample(active: Float[Tensor, "replicas"], n: int, *, variables: int, generator: Generator) -> Tensor:
+def sample(active: Float[Tensor, " replicas"], n: int, *, variables: int, generator: Generator) -> Tensor:
     """Variables `(replicas, n, variables)`, on average `active` of them U(0.5, 1.5) and the others 0.
 
     Raises ValueError where `active` is not above 0 and at most the number of variables.
@@ -65,7 +65,7 @@ def sample(active: Float[Tensor, "replicas"], n: int, *, variables: int, generat
 
 
 def train_superposed(
-    active: Float[Tensor, "replicas"],
+    active: Float[Tensor, " replicas"],
     *,
     variables: int = 64,
     d: int = 24,
@@ -98,7 +98,7 @@ class Pairs(NamedTuple):
 
 
 @torch.no_grad()
-def pairs(network: Superposed, active: Float[Tensor, "replicas"], *, n: int, generator: Generator) -> Pairs:
+def pairs(network: Superposed, active: Float[Tensor, " replicas"], *, n: int, generator: Generator) -> Pairs:
     """n pairs for each variable i in which x_i differs: active in the base alone, in the source alone (a quarter each)
     or in both (half), with strengths of its own.
 
@@ -129,7 +129,7 @@ def pairs(network: Superposed, active: Float[Tensor, "replicas"], *, n: int, gen
 
 
 def interchanges(
-    network: Superposed, active: Float[Tensor, "replicas"], *, n: int, generator: Generator
+    network: Superposed, active: Float[Tensor, " replicas"], *, n: int, generator: Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless minibatches of `pairs` as `learn_rotation` takes them: h_base, h_source, counterfactual outputs."""
     while True:
@@ -169,7 +169,7 @@ class PairNetwork(nn.Module):
 
     def loss(
         self, left: Tensor, right: Tensor, labels: Int[Tensor, "replicas n 2"]
-    ) -> Float[Tensor, "replicas"]:
+    ) -> Float[Tensor, " replicas"]:
         return cross_entropy(self(left, right), labels)
 
 
@@ -193,7 +193,7 @@ def _draw(
 
 def train_pair_network(
     images: Float[Tensor, "samples pixels"],
-    labels: Int[Tensor, "samples"],
+    labels: Int[Tensor, " samples"],
     *,
     replicas: int,
     d: int = 64,
