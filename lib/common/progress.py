@@ -8,12 +8,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# The terminal that somebody watches a batch on: lib.pipeline.batch names it to its kernels, which have none of their own.
+# The terminal that somebody watches a batch on: lib.pipeline.batch names it to its kernels, which have none.
 TERMINAL = "SUPERPOSITION_TERMINAL"
 
 
 def progress(iterable: Iterable[T], desc: str, *, total: int | None = None) -> Iterator[T]:
-    """`iterable`, with a bar in JupyterLab or the terminal, and silent otherwise; `total`: how many, where len fails."""
+    """`iterable`, with a bar in JupyterLab or a terminal, silent otherwise; `total`: how many, where len fails."""
     # Set by Jupyter's server for the kernels of its notebooks, which may lack the widgets.
     if os.environ.get("JPY_SESSION_NAME") and find_spec("ipywidgets"):
         from tqdm.notebook import tqdm
