@@ -24,7 +24,7 @@ def heatmaps(matrices: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
     for ax in axes.flat[len(matrices) :]:
         ax.axis("off")
     for i, (ax, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
-        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+        image = ax.imshow(np.asarray(matrix), cmap="RdBu_r", vmin=-1, vmax=1)
         ax.set_title(title, fontsize=10)
         ax.grid(False)
         ax.set_xticks([])
