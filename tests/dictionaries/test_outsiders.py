@@ -1,6 +1,6 @@
 """Our dictionaries in the hands of others: SAELens' evaluations and SAEBench's core evaluation, in their environment.
 
-Both take an object with `encode` and `decode` for a language model's activations; neox-tiny is small enough. No network.
+Both take an object with `encode` and `decode` for a language model's activations; neox-tiny is small enough, offline.
 """
 
 import json

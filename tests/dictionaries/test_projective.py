@@ -106,7 +106,7 @@ def test_normalised_importances_have_their_mean_square_in_each_sample(strength):
     mean = (code.strength.square() * code.valid).sum(-1)[some] / code.valid.sum(-1)[some]
     torch.testing.assert_close(mean, torch.full_like(mean, strength))
     ratio = (code.strength / plain.strength)[some & code.valid.all(-1)]
-    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))  # one factor a sample
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))  # one factor per sample
 
 
 def test_a_budget_holds_the_most_important_that_fit():

@@ -150,7 +150,7 @@ def test_pairs_train_a_transcoder():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_rates_a_replica_are_those_of_separate_trainings(name):
+def test_rates_per_replica_are_those_of_separate_trainings(name):
     together = models([name], replicas=2)[name]
     rates = [0.002, 0.03]
     fit({"m": together}, stream(), steps=12, lr={"m": torch.tensor(rates)})
@@ -189,7 +189,7 @@ def test_a_step_is_adam_s():
         torch.testing.assert_close(model.encoder.detach(), before - move, rtol=1e-4, atol=1e-6)
 
 
-def test_gradients_are_clipped_a_replica():
+def test_gradients_are_clipped_per_replica():
     x = next(stream())
     plain, clipped = models(["top-k"])["top-k"], models(["top-k"])["top-k"]
     plain.train().loss(x).sum().backward()

@@ -10,7 +10,6 @@ from lib.common.metrics import fvu
 from lib.dictionaries import coding
 from lib.dictionaries.planted import Planted
 from lib.dictionaries.selection import dense
-from lib.dictionaries.selection import dense
 from lib.studies.projective_dictionaries import factorial, methods
 
 NAMES = ("top-k", "tied projection", "ridge", "hybrid", "ReLU + L1, 0.2")
