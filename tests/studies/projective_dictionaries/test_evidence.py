@@ -1,85 +1,14 @@
 """What each claim is judged by, from made-up tables: every statistic again, as its rule says it, number by number."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.projective_rules import KINDS, RULES, SEEDS, VARIANTS, by_seed
+from helpers.projective_rules import RULES, SEEDS, VARIANTS, by_seed
+from helpers.projective_tables import made_up
 from lib.reporting import claims
 from lib.studies.projective_dictionaries import evidence
 from lib.studies.projective_dictionaries.tables import Tables, per_seed
-
-METHODS = (
-    *(
-        "top-k",
-        "tied top-k",
-        "BatchTopK",
-        "tied projection",
-        "OMP projection",
-        "ridge",
-        "tied ridge",
-        "hybrid",
-    ),
-    *("ridge, normalised", "ridge, budget", "ridge, no quota"),
-    *("tied hybrid", "penalised hybrid", "penalised tied hybrid"),
-)
-COEFFICIENTS = ("as trained", "amplitude", "least squares", "least squares, few", "ridge", "NNLS")
-STATISTICS = (
-    *("recovery", "found", "genuine", "splitting", "used", "dead", "bias", "slope", "slope_ls", "absorption"),
-    *(
-        "alone",
-        "direction",
-        "children",
-        "stability",
-        "square",
-        "growth",
-        "dimension_error",
-        "conservative",
-        "ranks",
-    ),
-    *("square, untrained", "dimension_error, untrained", "conservative, untrained", "ranks, untrained"),
-)
-SEARCHES = (
-    *("learned rotation", "true direction", "random direction", "coefficient swap, true dictionary"),
-    *("tied projection, span", "tied projection, coefficient swap", "top-k, span", "top-k, coefficient swap"),
-    "learned rotation, untrained network",
-)
-PAIRS = (
-    *("learned rotation", "class means", "tied projection, by means", "tied projection, by correlation"),
-    *("top-k, by means", "top-k, by correlation", "random directions", "learned rotation, untrained network"),
-)
-ARMS = ("peeking", "not peeking", "peeking, shuffled input", "not peeking, shuffled input")
-
-
-def made_up(seed=0):
-    """Tables in which everything is measured for everything, so that a wrong row is never missing; in no order."""
-    rng = np.random.default_rng(seed)
-
-    def table(columns, **keys):
-        rows = [dict(zip(keys, values, strict=True)) for values in itertools.product(*keys.values())]
-        frame = pd.DataFrame(rows)
-        for column in columns:
-            frame[column] = rng.uniform(0.5, 2, len(frame))
-        return frame.sample(frac=1, random_state=seed)
-
-    planted = {"method": METHODS, "kind": KINDS, "k": (4, 8, 16), "seed": SEEDS}
-    how = {"selection": ("own", "OMP"), "coefficients": COEFFICIENTS}
-    some = {"method": ("top-k", "tied top-k", "tied projection", "ridge", "hybrid"), "seed": SEEDS}
-    return Tables(
-        codes=table(("fvu", "l0", "negative"), **planted, **how),
-        dictionaries=table(STATISTICS, **planted),
-        curves=table(("fvu", "recovery"), **planted, step=(2, 4, 12, 24, 48)),
-        baselines=table(("fvu", "recovery", "found"), method=("MOD, OMP",), kind=KINDS, k=(8,), seed=SEEDS),
-        layers=table(("fvu", "cross_entropy"), layer=("pixels", "layer 1", "layer 2"), **some, **how),
-        transcoders=table(("fvu",), arm=ARMS, **some),
-        swaps=table(
-            ("error", "side", "accuracy"), method=SEARCHES, width=(1, 2, 4), active=(1, 4, 16), seed=SEEDS
-        ),
-        pairs=table(("accuracy",), method=PAIRS, width=(8, 16), seed=SEEDS),
-        gradients=table(("difference",), dtype=("float64", "float32"), seed=SEEDS),
-    )
 
 
 @pytest.fixture(scope="module")
