@@ -1,6 +1,5 @@
-"""What the tests share: the project in miniature, built once, and copies of it to spoil; annotations under check."""
+"""What the tests share: the project in miniature, built once, and copies of it to spoil; `--shapes`."""
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -11,41 +10,20 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 from helpers import tiny
 
-# beartype as the type checker, to which an int is a float, as to everybody.
-CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-
 
 def pytest_addoption(parser):
     parser.addoption(
         "--shapes",
         action="store_true",
-        help="check the annotations of lib, shapes included, at every call (jaxtyping and beartype)",
+        help="check the shapes in the annotations of lib at every call (jaxtyping and beartype)",
     )
 
 
 def pytest_configure(config):
     if config.getoption("--shapes"):
-        import jaxtyping
+        from helpers import shapes
 
-        # Before anything imports lib. Other processes (kernels, Snakemake's) are not reached.
-        jaxtyping.install_import_hook("lib", CHECKER)
-        pytest.raises = _unchecked(pytest.raises)
-
-
-def _unchecked(raises):
-    """`pytest.raises` in which annotations are not checked: what lib itself says to a wrong input is what is asked."""
-    from jaxtyping import config
-
-    @contextlib.contextmanager
-    def unchecked(*expected, **how):
-        with raises(*expected, **how) as caught:
-            config.update("jaxtyping_disable", True)
-            try:
-                yield caught
-            finally:
-                config.update("jaxtyping_disable", False)
-
-    return unchecked
+        shapes.install()
 
 
 @pytest.fixture(scope="session")
