@@ -37,7 +37,8 @@ def label_correlation(labels: Tensor, *, use: Tensor | None = None) -> Tensor:
     variance = (use * y * y) @ use.T / count - mean.square()
     if (count < 2).any() or (variance <= 0).any():
         raise EnergyError(
-            "two features share no items on which each has both labels; their correlation is not defined"
+            "two features share no items on which each has both labels, so their correlation is not defined; "
+            "give more items, or leave one of the features out"
         )
     correlation = (product - mean * mean.T) / (variance * variance.T).sqrt()
     return correlation.fill_diagonal_(1.0)

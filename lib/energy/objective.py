@@ -155,9 +155,9 @@ def problems(
         raise EnergyError("the kernels log and riesz are infinite at i = j; diagonal=True is for exp alone")
     if norms is not None and not (torch.as_tensor(norms) > 0).all():
         raise EnergyError(f"norms must be positive; the smallest given is {torch.as_tensor(norms).min():g}")
-    target = None if target is None else _repeated(check_psm(target), count, 2)
-    weights = None if weights is None else _repeated(weights, count, 1)
-    norms = None if norms is None else _repeated(norms, count, 1)
+    target = None if target is None else _repeated(check_psm(target), count, dims=2)
+    weights = None if weights is None else _repeated(weights, count, dims=1)
+    norms = None if norms is None else _repeated(norms, count, dims=1)
     square = None if norms is None else norms.square()
     own = torch.full((count,), math.e if diagonal else 0.0, dtype=torch.float64)
     return Problems(
@@ -165,7 +165,7 @@ def problems(
         own=own,
         rbf=torch.tensor([float(name == "rbf") for name in kinds], dtype=torch.float64),
         target=target,
-        strength=None if target is None else _repeated(strength, count, 0),
+        strength=None if target is None else _repeated(strength, count, dims=0),
         weights=weights,
         norms=norms,
         pairs=None if weights is None else _pairs(weights),
@@ -293,7 +293,7 @@ def _off(matrices: Tensor) -> Tensor:
     return 1 - torch.eye(matrices.shape[-1], dtype=matrices.dtype)
 
 
-def _repeated(value: float | Tensor, count: int, dims: int) -> Tensor:
+def _repeated(value: float | Tensor, count: int, *, dims: int) -> Tensor:
     """A value with `dims` dimensions, or `count` of them, as `(count, ...)` float64."""
     value = torch.as_tensor(value, dtype=torch.float64)
     return value.expand(count, *value.shape[value.ndim - dims :]).contiguous()

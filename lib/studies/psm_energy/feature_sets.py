@@ -11,6 +11,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from lib.common.errors import DataError
 from lib.common.files import ROOT
 from lib.common.progress import progress
 from lib.energy import nulls
@@ -135,11 +136,11 @@ def probed(
 def steps_of(folder: str) -> list[int]:
     """The steps of training whose weights `folder` (in the project, or absolute) keeps; none where none is named.
 
-    Raises ValueError where a folder that is named keeps none.
+    Raises DataError where a folder that is named keeps none.
     """
     steps = neox.kept(ROOT / folder) if folder else []
     if folder and not steps:
-        raise ValueError(
+        raise DataError(
             f"checkpoints is {folder!r}, a folder without any step-<n>.safetensors; "
             f"`python -m lib.neox train --folder {folder}` writes them, and an empty name leaves the section out"
         )

@@ -9,6 +9,7 @@ import torch
 
 from helpers import small_neox
 from helpers.plain import close, generator
+from lib.common.errors import DataError
 from lib.energy import nulls
 from lib.language import model as language_model
 from lib.language.corpus import Document
@@ -229,7 +230,7 @@ def test_no_checkpoints_and_an_empty_folder(tmp_path):
     for folder in map(str, (tmp_path, tmp_path / "absent")):
         for refuses in (partial(over_training, folder, [], **sizes), partial(steps_of, folder)):
             with pytest.raises(
-                ValueError, match=r"without any step-<n>\.safetensors; `python -m lib.neox train"
+                DataError, match=r"without any step-<n>\.safetensors; `python -m lib.neox train"
             ) as error:
                 refuses()
             assert "\n" not in str(error.value) and folder in str(error.value)
