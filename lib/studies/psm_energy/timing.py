@@ -263,7 +263,7 @@ def _spread(count: int, *, restarts: int, sample: int) -> list[int]:
     groups = count // restarts
     wanted = max(min(sample // restarts, groups), 1)
     chosen = np.unique(np.linspace(0, groups - 1, wanted).round().astype(int))
-    return [group * restarts + i for group in chosen for i in range(restarts)]
+    return [int(group) * restarts + i for group in chosen for i in range(restarts)]
 
 
 def _few(which: Sequence[int]) -> Sequence[int]:
