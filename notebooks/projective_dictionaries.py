@@ -145,7 +145,7 @@ display.figure(
 )
 
 # %% [markdown]
-# **How to read it.** Where curves still rise at the right, a comparison is one of speeds of learning as much as of methods. Compare a method's place at a
+# **How to read it.** Where curves still rise at the right, the methods are compared by how fast they learn as much as by what they can reach. Compare a method's place at a
 # quarter of the training with its place at the end.
 #
 # ## The factorial: training, selection, coefficients

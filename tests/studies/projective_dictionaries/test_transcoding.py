@@ -106,7 +106,7 @@ def test_arms():
     assert 1.2 > error["linear regression", "not peeking"] > 0.8, "|x| has no linear part"
 
 
-def test_linear_regression_bears_columns_that_do_not_vary():
+def test_linear_regression_copes_with_columns_that_do_not_vary():
     """As pixels at the rim of an image: the plainest solver (gelsy) gives up on them."""
     a = torch.randn(1, 400, 30, generator=generator())
     a[..., :12] = 0.5
