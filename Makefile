@@ -15,7 +15,7 @@ reports: $(READY)  ## run a batch (BATCH=quick) and print where to read it
 test: $(READY)  ## everything CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pytest --nbval-lax tests notebooks
+	$(BIN)/pytest --shapes --nbval-lax tests notebooks
 
 status: $(READY)  ## which reports are current, and which file made the others stale
 	@$(BIN)/python -m lib.pipeline.status
