@@ -73,7 +73,7 @@ names = [name.strip() for name in p.models.split(",") if name.strip()]
 # %%
 import pandas as pd
 
-from lib.energy import landscape
+from lib.energy import excess_energy
 from lib.energy.objective import similarity
 from lib.language import model as language_model
 from lib.neox import facts
@@ -279,7 +279,7 @@ most = [f"{part['minima'].max()} for {n} vectors" for n, part in counts.groupby(
 display.figure(
     figures.minima(counts),
     (
-        f"Distinct local minima (by their energy) of $n$ unit vectors in $f$ dimensions, of {landscape.RESTARTS} restarts, by kernel; dotted: $n - 1$ dimensions, where the simplex fits. "
+        f"Distinct local minima (by their energy) of $n$ unit vectors in $f$ dimensions, of {excess_energy.RESTARTS} restarts, by kernel; dotted: $n - 1$ dimensions, where the simplex fits. "
         f"Of all restarts {counts['converged'].mean():.0%} converged; the largest entry of any projected gradient is {counts['largest gradient'].max():.1g}."
     ),
     (
@@ -307,7 +307,7 @@ for kind, descent in descents.items():
 # %%
 display.table(
     counts.pivot(index=["n", "f"], columns="kernel", values=["minima", "lowest reached by"]),
-    f"Distinct local minima, and the share of {landscape.RESTARTS} restarts that reached the lowest.",
+    f"Distinct local minima, and the share of {excess_energy.RESTARTS} restarts that reached the lowest.",
 )
 display.figure(
     figures.descents(descents),

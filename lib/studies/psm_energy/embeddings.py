@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.energy.landscape import simplex_distance
+from lib.energy.excess_energy import simplex_distance
 from lib.energy.objective import similarity
 from lib.language.model import LanguageModel
 

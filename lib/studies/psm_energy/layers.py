@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.energy import nulls
-from lib.energy.landscape import simplex_distance
+from lib.energy.excess_energy import simplex_distance
 from lib.energy.objective import similarity
 from lib.studies.psm_energy.feature_sets import FeatureSet
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.energy import landscape, matching, nulls, objective
+from lib.energy import excess_energy, matching, nulls, objective
 from lib.energy.objective import KERNELS, equal_weights, similarity
 from lib.studies.psm_energy import slides
 
@@ -50,7 +50,7 @@ def targets(
 def measured(
     found: Mapping[str, Tensor], *, f: int | None = None, kernels: Sequence[str] = KERNELS
 ) -> pd.DataFrame:
-    """`landscape.measure` of every target: rows target, draw, kernel, misfit, excess, gradient, distance, converged."""
+    """`excess_energy.measure` per target: rows target, draw, kernel, misfit, excess, gradient, distance, converged."""
     stacked = torch.cat(list(found.values()))
     n = stacked.shape[-1]
     f = dimensions(n) if f is None else f
@@ -59,7 +59,7 @@ def measured(
     draws = [draw for psms in found.values() for draw in range(len(psms))]
     parts = []
     for kernel in kernels:
-        got = landscape.measure(stacked, f, kernel=kernel, fitted=fitted)
+        got = excess_energy.measure(stacked, f, kernel=kernel, fitted=fitted)
         columns = {name: getattr(got, name).numpy() for name in got.__dataclass_fields__}
         parts.append(
             pd.DataFrame({"target": names, "draw": draws, "kernel": kernel, "n": n, "f": f} | columns)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.energy import landscape, matching, nulls
+from lib.energy import excess_energy, matching, nulls
 from lib.energy.objective import KERNELS, equal_weights, similarity
 from lib.language.model import LanguageModel
 from lib.neox import facts
@@ -124,7 +124,7 @@ def minima(sizes: Sequence[int]) -> pd.DataFrame:
     rows = []
     for n in sizes:
         for f, kernel in itertools.product(range(2, n + 1), KERNELS):
-            found = landscape.minima(n, f=f, kernel=kernel)
+            found = excess_energy.minima(n, f=f, kernel=kernel)
             row = {"n": n, "f": f, "kernel": kernel, "minima": len(found.values)}
             reached = found.counts[0].item() / found.counts.sum().item()
             row |= {"restarts": int(found.counts.sum()), "lowest reached by": reached}
@@ -156,12 +156,12 @@ def descent(features: FeatureSet) -> Descent:
     for kernel in KERNELS:
         end = matching.reoptimise(start.x, equal_weights(n), kernel=kernel)
         psms[kernel] = matching.psm(end)[0]
-        least = landscape.minima(n, f=f, kernel=kernel).values[0]
-        height = landscape.path(start.x[0], end.x[0], kernel=kernel)
-        heights[kernel] = (height - least) / (landscape.random_energy(n, f=f, kernel=kernel) - least)
+        least = excess_energy.minima(n, f=f, kernel=kernel).values[0]
+        height = excess_energy.path(start.x[0], end.x[0], kernel=kernel)
+        heights[kernel] = (height - least) / (excess_energy.random_energy(n, f=f, kernel=kernel) - least)
     shown = {"target": target, f"fitted, f = {f}": fitted}
     shown |= {f"minimum below, {kernel}": psms[kernel] for kernel in ("exp", "log")}
-    shown["lowest minimum, exp"] = similarity(landscape.minima(n, f=f).x[0])
+    shown["lowest minimum, exp"] = similarity(excess_energy.minima(n, f=f).x[0])
     return Descent(f, shown, heights, matching.distance(psms["exp"], fitted).item())
 
 
@@ -216,7 +216,7 @@ def planted(draws: int, *, count: int = 10, d: int = 512) -> pd.DataFrame:
     f = measures.dimensions(n)
     generator = _generator(1)
     configurations = {
-        "planted": landscape.planted_minimiser(n, f=f, d=d, noise=0.1, count=count, generator=generator),
+        "planted": excess_energy.planted_minimiser(n, f=f, d=d, noise=0.1, count=count, generator=generator),
         "random": torch.randn(count, n, d, generator=generator, dtype=torch.float64),
     }
     rows = []

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from helpers.plain import close, draw, generator
-from lib.energy import landscape, matching, nulls
+from lib.energy import excess_energy, matching, nulls
 from lib.energy.objective import KERNELS, EnergyError, energy, similarity, simplex
 from lib.studies.psm_energy import measures, slides
 from lib.studies.psm_energy.measures import AGAIN, LENGTH
@@ -78,7 +78,7 @@ def test_directions_without_a_psm_are_refused():
 
 def test_an_exact_minimiser_has_no_excess_and_a_simplex_is_where_all_end():
     """n = 5 in 3 dimensions: the minimiser of exp is one; in n - 1 the distance is that from the simplex."""
-    x = turned(landscape.minima(5, f=3).x[0])
+    x = turned(excess_energy.minima(5, f=3).x[0])
     other = draw(5, 4, seed=1)
     found = {"real": similarity(x)[None], "null": similarity(torch.stack([other, draw(5, 4, seed=2)]))}
     table = measures.measured(found)
@@ -92,7 +92,7 @@ def test_an_exact_minimiser_has_no_excess_and_a_simplex_is_where_all_end():
         assert abs(real[column]) < 1e-3 < 0.01 < null[column].abs().min(), column
 
     table = measures.measured(found, f=4)
-    expected = landscape.simplex_distance(torch.cat(list(found.values()))).tolist()
+    expected = excess_energy.simplex_distance(torch.cat(list(found.values()))).tolist()
     for kernel in KERNELS:
         got = table[table["kernel"] == kernel]
         assert got["distance"].tolist() == pytest.approx(expected, abs=1e-3)
@@ -105,7 +105,7 @@ def test_each_row_is_its_targets():
     table = measures.measured(found, f=3, kernels=("log",))
     assert list(zip(table["target"], table["draw"], strict=True)) == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
     fitted = matching.fit(psms, 3, restarts=measures.RESTARTS)
-    got = landscape.measure(psms, 3, kernel="log", fitted=fitted)
+    got = excess_energy.measure(psms, 3, kernel="log", fitted=fitted)
     for column in ("misfit", "excess", "gradient", "distance"):
         close(torch.tensor(table[column]), getattr(got, column), 1e-9)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.plain import close, draw, generator
-from lib.energy import landscape, matching, nulls
+from lib.energy import excess_energy, matching, nulls
 from lib.energy.objective import KERNELS, similarity
 from lib.probes import directions, fit
 from lib.probes.directions import Directions
@@ -142,7 +142,7 @@ def test_minima_for_every_dimension_and_kernel():
     assert rows == [(n, f, kernel) for n in (3, 4) for f in range(2, n + 1) for kernel in KERNELS]
     assert (table[table["f"] >= table["n"] - 1]["minima"] == 1).all()
     for row in table.to_dict("records"):
-        found = landscape.minima(row["n"], f=row["f"], kernel=row["kernel"])
+        found = excess_energy.minima(row["n"], f=row["f"], kernel=row["kernel"])
         assert row["minima"] == len(found.values) and row["restarts"] == found.counts.sum()
         assert row["lowest reached by"] == pytest.approx(found.counts[0].item() / row["restarts"])
         assert row["largest gradient"] == found.gradient and row["converged"] == found.converged
@@ -160,7 +160,7 @@ def test_the_descent_leads_from_the_fitted_target_to_the_minimum_below(sets):
         "lowest minimum, exp",
     ]
     close(found.psms["target"], target)
-    measured = {kernel: landscape.measure(target[None], 3, kernel=kernel) for kernel in KERNELS}
+    measured = {kernel: excess_energy.measure(target[None], 3, kernel=kernel) for kernel in KERNELS}
     for kernel, heights in found.heights.items():
         assert heights[0].item() == pytest.approx(measured[kernel].excess.item(), abs=1e-6)
         assert -1e-6 <= heights[-1] < heights[0]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from helpers.plain import close, generator
-from lib.energy import landscape, matching, nulls
-from lib.energy.landscape import measure, minima, planted_minimiser
+from lib.energy import excess_energy, matching, nulls
+from lib.energy.excess_energy import measure, minima, planted_minimiser
 from lib.energy.objective import EnergyError, energy, equal_weights, similarity, simplex
 
 # sum over pairs of 1 / r at the minimum (Wales & Ulker 2006, table I; Erber & Hockney 1991 for the local one of 16)
@@ -28,14 +28,16 @@ def ordered(psm):
 def test_thomsons_energies(n):
     found = minima(n, f=3, kernel="riesz")
     close(found.values[0].item(), 2 * THOMSON[n] / n**2, 1e-8)  # ordered pairs, weights of 1 / n
-    assert len(found.values) == 1 and found.converged == 1 and found.counts.tolist() == [landscape.RESTARTS]
+    assert (
+        len(found.values) == 1 and found.converged == 1 and found.counts.tolist() == [excess_energy.RESTARTS]
+    )
 
 
 def test_sixteen_charges_have_two_minima():
     found = minima(16, f=3, kernel="riesz")
     close(found.values, 2 * torch.tensor(THOMSON_16, dtype=torch.float64) / 256, 1e-8)
     assert found.x.shape == (2, 16, 3) and (found.counts > 0).all()
-    assert found.counts.sum().item() == round(found.converged * landscape.RESTARTS)
+    assert found.counts.sum().item() == round(found.converged * excess_energy.RESTARTS)
     close(energy(found.x, "riesz"), found.values)
 
 
@@ -79,29 +81,29 @@ def test_minima_are_distinct_and_lowest_first(monkeypatch):
 def test_minima_are_found_again_and_are_critical():
     found = minima(6, f=3, kernel="exp", seed=3)
     close(minima.__wrapped__(6, f=3, kernel="exp", seed=3).x, found.x, 1e-12)
-    assert landscape.projected_gradient(found.x, "exp").max() < 1e-5
+    assert excess_energy.projected_gradient(found.x, "exp").max() < 1e-5
     assert found.gradient <= 1e-6
     close(found.x.norm(dim=-1), torch.ones_like(found.x[..., 0]), 1e-12)
 
 
 def test_the_energy_of_random_vectors():
     # On the sphere E[1 / r] is 1 and E[exp cos] is sinh 1; on the circle E[log r] is 0.
-    assert landscape.random_energy(6, f=3, kernel="riesz") == pytest.approx(5 / 6, rel=0.01)
-    assert landscape.random_energy(6, f=3, kernel="exp") == pytest.approx(5 / 6 * math.sinh(1), rel=0.01)
-    assert abs(landscape.random_energy(6, f=2, kernel="log")) < 0.01
+    assert excess_energy.random_energy(6, f=3, kernel="riesz") == pytest.approx(5 / 6, rel=0.01)
+    assert excess_energy.random_energy(6, f=3, kernel="exp") == pytest.approx(5 / 6 * math.sinh(1), rel=0.01)
+    assert abs(excess_energy.random_energy(6, f=2, kernel="log")) < 0.01
 
 
 def test_the_projected_gradient_by_hand():
     """Two unit vectors at a right angle: dE / d angle is -exp(0) / 2, along each of the two."""
     x = torch.eye(2, dtype=torch.float64)[None]
-    close(landscape.projected_gradient(x).item(), 2**0.5 / 2, 1e-12)
+    close(excess_energy.projected_gradient(x).item(), 2**0.5 / 2, 1e-12)
     # log: E = -log(2 sin(a / 2)) / 2
-    close(landscape.projected_gradient(x, "log").item(), 2**0.5 / 4, 1e-12)
+    close(excess_energy.projected_gradient(x, "log").item(), 2**0.5 / 4, 1e-12)
     # riesz: E = 1 / (4 sin(a / 2))
-    close(landscape.projected_gradient(x, "riesz").item(), 1 / 4, 1e-12)
+    close(excess_energy.projected_gradient(x, "riesz").item(), 1 / 4, 1e-12)
     assert (
-        landscape.random_gradient(5, f=3, kernel="log")
-        == landscape.projected_gradient(unit(landscape.DRAWS, 5, 3), "log").median()
+        excess_energy.random_gradient(5, f=3, kernel="log")
+        == excess_energy.projected_gradient(unit(excess_energy.DRAWS, 5, 3), "log").median()
     )
 
 
@@ -128,9 +130,14 @@ def test_each_statistic_is_what_it_says(kernel):
     close(one.misfit, (matching.psm(fitted) - target).square().sum((1, 2)).sqrt())
     ended = matching.reoptimise(fitted.x, equal_weights(6), kernel=kernel)
     close(one.distance, matching.distance(matching.psm(ended), matching.psm(fitted)), 1e-4)
-    lowest, random = minima(6, f=3, kernel=kernel).values[0], landscape.random_energy(6, f=3, kernel=kernel)
+    lowest, random = (
+        minima(6, f=3, kernel=kernel).values[0],
+        excess_energy.random_energy(6, f=3, kernel=kernel),
+    )
     close(one.excess, (energy(fitted.x, kernel) - lowest) / (random - lowest))
-    gradients = [landscape.projected_gradient(x, kernel) for x in (fitted.x, unit(landscape.DRAWS, 6, 3))]
+    gradients = [
+        excess_energy.projected_gradient(x, kernel) for x in (fitted.x, unit(excess_energy.DRAWS, 6, 3))
+    ]
     close(one.gradient, gradients[0] / gradients[1].median(), 1e-6)
 
 
@@ -184,26 +191,28 @@ def test_what_is_planted():
 
 def test_distance_from_the_simplex():
     psms = torch.stack([similarity(simplex(5)), torch.eye(5, dtype=torch.float64), torch.ones(5, 5).double()])
-    close(landscape.simplex_distance(psms), torch.tensor([0, 20**0.5 / 4, 20**0.5 * 5 / 4]).double(), 1e-7)
+    close(
+        excess_energy.simplex_distance(psms), torch.tensor([0, 20**0.5 / 4, 20**0.5 * 5 / 4]).double(), 1e-7
+    )
 
 
 @pytest.mark.parametrize("kernel", ["exp", "log", "riesz"])
 def test_a_path_leads_from_one_energy_to_the_other(kernel):
     start, end = 2 * unit(5, 3), 2 * unit(5, 3, seed=1)
-    found = landscape.path(start, end, kernel=kernel, steps=11)
+    found = excess_energy.path(start, end, kernel=kernel, steps=11)
     assert found.shape == (11,)
     close(found[0], energy(start[None], kernel)[0], 1e-12)
     close(found[-1], energy(end[None], kernel)[0], 1e-12)
     middle = start + end
     close(found[5], energy(2 * middle[None] / middle.norm(dim=-1)[:, None], kernel)[0], 1e-12)
-    longer = landscape.path(start, 7 * end, kernel=kernel, steps=11)
+    longer = excess_energy.path(start, 7 * end, kernel=kernel, steps=11)
     close(longer[-1], found[-1], 1e-12)
 
 
 def test_a_path_through_the_origin_is_refused():
     start = unit(4, 3)
     with pytest.raises(EnergyError, match="not finite"):
-        landscape.path(start, -start)
+        excess_energy.path(start, -start)
 
 
 def test_a_target_is_checked():
