@@ -62,7 +62,9 @@ class LabelledItems:
         return out
 
 
-def pool(activations: Float[ndarray, "tokens d"], owner: Int[ndarray, " tokens"]) -> Float[ndarray, "items d"]:
+def pool(
+    activations: Float[ndarray, "tokens d"], owner: Int[ndarray, " tokens"]
+) -> Float[ndarray, "items d"]:
     """The largest activation over the tokens of an item, in each dimension, as Gurnee et al. take it over a surname."""
     owner = np.asarray(owner)
     new = np.diff(owner)

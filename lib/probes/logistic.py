@@ -52,7 +52,12 @@ class Solution(NamedTuple):
 
 
 def prepared(
-    x: Float[ndarray, "all d"], rows: ndarray, *, weight: Float[ndarray, " n"], dtype: torch.dtype, device: str
+    x: Float[ndarray, "all d"],
+    rows: ndarray,
+    *,
+    weight: Float[ndarray, " n"],
+    dtype: torch.dtype,
+    device: str,
 ) -> Prepared:
     """The samples x[rows], centred under `weight`, the one copy that is held, and their covariance.
 
