@@ -96,6 +96,7 @@ def index(name: str, runs: list[batch.Run], output: Path) -> None:
         _template("index.html.j2").render(
             batch=name,
             cards=cards,
+            notes="NOTES.md" if (output.parent / "NOTES.md").exists() else "",
             ledger=[(sources[key], rows) for key, rows in grouped.items()],
             digest=batch.index_digest(name, digests, stale),
         ),
