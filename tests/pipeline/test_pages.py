@@ -140,6 +140,15 @@ def test_a_page_says_what_its_notebook_was_made_from(built, tmp_path):
     assert batch.page_digest(tmp_path / "tiny.html") == batch.render_digest("of yore")
 
 
+def test_the_index_links_notes_where_there_are_any(bare):
+    output = bare / "reports" / "quick" / "index.html"
+    pages.index("quick", batch.load(), output)
+    assert "NOTES.md" not in output.read_text()
+    (output.parent / "NOTES.md").write_text("# Notes")
+    pages.index("quick", batch.load(), output)
+    assert '<a href="NOTES.md">' in output.read_text()
+
+
 @pytest.mark.parametrize(("seconds", "shown"), [(3.4, "3 s"), (75, "1 min 15 s"), (3725, "1 h 2 min")])
 def test_durations(seconds, shown):
     assert pages._duration(seconds) == shown
