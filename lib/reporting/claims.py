@@ -171,6 +171,7 @@ def judge_all(
     study: str,
     evidence: Mapping[str, tuple],
     not_tested: Mapping[str, str] | None = None,
+    *,
     path: str | Path | None = None,
 ) -> dict[str, Verdict]:
     """The verdicts on all claims of a study, by id, in the order of the ledger.
@@ -198,7 +199,7 @@ def judge_all(
 
 
 def tally(
-    verdicts: Mapping[str, Verdict], source: str | None = None, path: str | Path | None = None
+    verdicts: Mapping[str, Verdict], source: str | None = None, *, path: str | Path | None = None
 ) -> dict[str, int]:
     """How many verdicts, by claim, have each of `STATUSES`; of all claims, or of those of one source of the ledger."""
     if source is not None:

@@ -157,7 +157,7 @@ def test_a_verdict_survives_json(ledger):
 
 
 def judged(path, evidence, not_tested=None):
-    return claims.judge_all("x", evidence, not_tested, path)
+    return claims.judge_all("x", evidence, not_tested, path=path)
 
 
 def test_all_claims_of_a_study_are_judged_in_the_order_of_the_ledger(tmp_path):
@@ -201,8 +201,8 @@ def test_a_tally_may_be_of_one_source(tmp_path):
     more["claims"][1]["source"] = "other"
     path = write(tmp_path / "claims.yaml", more)
     found = judged(path, {"high": ([0.8, 0.9, 0.85], None), "between": ([5, 6, 5.5], None)})
-    assert claims.tally(found, "other", path)["contradicted"] == 1
-    assert claims.tally(found, "other", path)["supported"] == 0
+    assert claims.tally(found, "other", path=path)["contradicted"] == 1
+    assert claims.tally(found, "other", path=path)["supported"] == 0
     assert sum(claims.tally(found, path=path).values()) == 2
 
 
