@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """What every such error of this project is; its message says what was given, what is allowed, what to do."""
+    """The base class of such errors in this project; its message says what was given, what is allowed, what to do."""
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks an exception for its own rendering: the reader needs the line, not the frames.
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class DataError(UserError, RuntimeError):
-    """Data that was asked for cannot be had; the message says what is missing and how to go on."""
+    """Data that was asked for cannot be obtained; the message says what is missing and how to go on."""
 
 
 def one_line(error: object, length: int = 200) -> str:

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]  # of the project
 
 
 def cache_dir() -> Path:
-    """The folder of what is downloaded or computed once: superposition-studies in the user's cache folder."""
-    from platformdirs import user_cache_path  # not there in the environment of the peers
+    """The folder for what is downloaded or computed once: superposition-studies in the user's cache folder."""
+    from platformdirs import user_cache_path  # not installed in the peers' environment
 
     return user_cache_path("superposition-studies")
 
@@ -23,13 +23,13 @@ def cache_dir() -> Path:
 def whole(path: str | Path) -> Iterator[Path]:
     """A path to write a file or a folder to, which takes the place of `path` at the end of the block; never half of it.
 
-    Where the block fails nothing is left behind, and what was at `path`, file or folder, stays. Its parent is made
-    where needed.
+    If the block fails, nothing is left behind, and what was at `path`, file or folder, stays. Its parent is made
+    if needed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part, aside = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    _remove(part)  # of a killed process that had this one's number
+    _remove(part)  # left by a killed process that had this one's number
     try:
         yield part
         _take_place(part, path, aside)
@@ -66,7 +66,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def sha256(*parts: str | bytes | np.ndarray) -> str:
-    """One hash over texts, bytes and arrays, which no other cut into parts, shape or type shares."""
+    """One hash over texts, bytes and arrays; another division into parts, shape or type gives another hash."""
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

@@ -50,7 +50,7 @@ def mean_and_rms(
 def standardise(
     train: Float[Tensor, "*batch n d"], *others: Float[Tensor, "*batch _ d"]
 ) -> tuple[Tensor, ...]:
-    """`train` and all others, minus the mean of `train` and over its root mean square (`mean_and_rms`)."""
+    """`train` and all others, less the mean of `train` and divided by its root mean square (`mean_and_rms`)."""
     mean, rms = mean_and_rms(train)
     return tuple((x - mean) / rms for x in (train, *others))
 
@@ -124,7 +124,7 @@ def used_clusters(assignment: Tensor, k: int, *, share: float = 1e-3) -> Tensor:
 
 def nmi(a, b) -> float:
     """Normalised mutual information of two labellings (arithmetic mean of the entropies), in [0, 1]."""
-    from sklearn import metrics as sk  # here, as it takes a second and `lib.dictionaries` needs none of it
+    from sklearn import metrics as sk  # imported here: it takes a second, and `lib.dictionaries` needs none
 
     return float(sk.normalized_mutual_info_score(np.asarray(a), np.asarray(b)))
 

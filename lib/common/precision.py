@@ -11,7 +11,7 @@ PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
 
 @contextlib.contextmanager
 def matrix_products(precision: str) -> Iterator[None]:
-    """Products of matrices in one of `PRECISIONS` inside the block, where the processor has it."""
+    """Matrix products in one of `PRECISIONS` inside the block, if the processor supports it."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     try:

@@ -1,4 +1,4 @@
-"""Progress bars where somebody watches, and nothing of them where a page is rendered."""
+"""Progress bars when somebody is watching, and none when a page is rendered."""
 
 import os
 import sys
@@ -8,12 +8,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# The terminal that somebody watches a batch on: lib.pipeline.batch names it to its kernels, which have none.
+# The terminal on which somebody watches a batch: lib.pipeline.batch names it to its kernels, which have none.
 TERMINAL = "SUPERPOSITION_TERMINAL"
 
 
 def progress(iterable: Iterable[T], desc: str, *, total: int | None = None) -> Iterator[T]:
-    """`iterable`, with a bar in JupyterLab or a terminal, silent otherwise; `total`: how many, where len fails."""
+    """`iterable`, with a bar in JupyterLab or a terminal, silent otherwise; `total`: how many items, if len fails."""
     # Set by Jupyter's server for the kernels of its notebooks, which may lack the widgets.
     if os.environ.get("JPY_SESSION_NAME") and find_spec("ipywidgets"):
         from tqdm.notebook import tqdm
@@ -34,7 +34,7 @@ def progress(iterable: Iterable[T], desc: str, *, total: int | None = None) -> I
 
 
 def _terminal():
-    """A stream that reaches whoever started this, and no notebook; None where there is none."""
+    """A stream that reaches whoever started this, and not a notebook; None if there is none."""
     if "ipykernel" not in sys.modules:
         return sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     # A kernel's stderr ends up in the notebook, even when written to by number; the terminal itself doesn't.
@@ -42,7 +42,7 @@ def _terminal():
     if not name:
         return None
     try:
-        # Without O_NOCTTY it would become the kernel's own, and Ctrl-C reach it behind papermill's back.
+        # Without O_NOCTTY it would become the kernel's own, and Ctrl-C would reach it behind papermill's back.
         return os.fdopen(os.open(name, os.O_WRONLY | os.O_NOCTTY), "w")
     except OSError:
         return None

@@ -15,7 +15,7 @@ FREED = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
 
 
 def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -47,7 +47,7 @@ def peak_memory() -> float:
 
 
 def forget_peak() -> float | None:
-    """Resets the peak to what is resident now, and returns that, in MB; None where the system can't."""
+    """Resets the peak to what is resident now, and returns that, in MB; None if the system can't."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -59,8 +59,8 @@ def added_memory(step: Callable[..., Callable[[], None]], *, small: dict, size: 
     """Peak memory, in MB, that a model adds to a fresh process; `step(**size)` builds it and returns its step.
 
     `training` is all that it takes: parameters, gradients, Adam's moments, activations. `step` is what a step needs on
-    top of what stays between steps; only Linux can tell, elsewhere it is NaN. A model of size `small` goes first: what
-    torch itself allocates at the first call is nobody's.
+    top of what stays between steps; only Linux can tell, and elsewhere it is NaN. A model of size `small` runs first,
+    so that what torch itself allocates at the first call is not counted.
     """
     step(**small)()
     before = peak_memory()

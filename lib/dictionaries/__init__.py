@@ -10,7 +10,7 @@
 
 Dictionaries: TopK, BatchTopK and L1 decode by amplitudes, Projective, Ridge and Hybrid by a projection of the target;
 Dictionary is what they share. Training: fit, which returns Fitted. Files: save, load, export_saelens; StorageError.
-The projection by itself, with its gradient: project, which returns Projection.
+The projection on its own, with its gradient: project, which returns Projection.
 
 base        what all dictionaries share: sizes, encode, decode, forward, loss
 sae         top-k, BatchTopK and L1 sparse autoencoders

@@ -1,7 +1,7 @@
 """What all dictionaries share: their parameters, their interface, and how errors are counted.
 
 A dictionary reads activations of width `d_in`, uses about `k` of its `d_sae` latents and writes a reconstruction.
-Every model is a batch of replicas: the decoder is `(replicas, d_sae, d_out)`, its rows (the source's columns f_j) of
+Every model is a batch of replicas: the decoder is `(replicas, d_sae, d_out)`, its rows (the source's columns f_j) with
 norm 1. The target y is the input itself, except in a transcoder (`d_out` given), which reads one layer and reconstructs
 another.
 
@@ -52,10 +52,10 @@ class Dictionary(nn.Module):
     - `d_out`: width of the target of a transcoder; without it the target is the input;
     - `replicas`: how many dictionaries are trained as one; `generator`: draws their first weights.
 
-    Raises ValueError where k is not between 1 and d_sae, or sizes are not positive.
+    Raises ValueError if k is not between 1 and d_sae, or sizes are not positive.
     """
 
-    projects = False  # whether the target is looked at to decode it
+    projects = False  # whether decoding looks at the target
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Dictionary(nn.Module):
 
     @property
     def W_enc(self) -> Tensor:
-        """`(d_in, d_sae)`; with a replica dimension before them where there are several, as the others below."""
+        """`(d_in, d_sae)`; preceded by a replica dimension if there are several, as are the others below."""
         return self._single(self.rows).mT
 
     @property
@@ -130,7 +130,7 @@ class Dictionary(nn.Module):
 
     @property
     def b_dec(self) -> Tensor:
-        """`(d_out,)`: the centre, which is also taken from the input of what is no transcoder."""
+        """`(d_out,)`: the centre, which is also subtracted from the input, except in a transcoder."""
         return self._single(self.centre)
 
     @property
@@ -160,7 +160,7 @@ class Dictionary(nn.Module):
         return self._cfg
 
     def replica(self, which: int) -> "Dictionary":
-        """A copy of one replica, as a dictionary of its own; raises ValueError where it is not there."""
+        """A copy of one replica, as a dictionary of its own; raises ValueError if there is no such replica."""
         if not 0 <= which < self.replicas:
             raise ValueError(f"replica is {which}; it must be from 0 to {self.replicas - 1}")
         with torch.device("meta"):  # nothing is drawn at random only to be replaced
@@ -178,7 +178,7 @@ class Dictionary(nn.Module):
 
     @property
     def rows(self) -> Tensor:
-        """What the encoder multiplies with, `(replicas, d_sae, d_in)`: the decoder, where it is tied."""
+        """What the encoder multiplies by, `(replicas, d_sae, d_in)`: the decoder, if it is tied."""
         return self.decoder if self.encoder is None else self.encoder
 
     def prepare(self, a: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -188,12 +188,12 @@ class Dictionary(nn.Module):
         a = self.stacked(a, name="input", width=self.d_in)
         y = a if y is None else self.stacked(y, name="target", width=self.d_out)
         if a.shape[-2] != y.shape[-2]:
-            raise ValueError(f"{a.shape[-2]} inputs and {y.shape[-2]} targets; they must be as many")
+            raise ValueError(f"{a.shape[-2]} inputs and {y.shape[-2]} targets; there must be equally many")
         y = y - self.centre[:, None]
         return (a if self.transcodes else y), y
 
     def stacked(self, part: Tensor, *, name: str, width: int) -> Tensor:
-        """Input, target or codes as `(replicas, batch, width)`, whatever their leading dimensions; checked.
+        """Input, target or codes as `(replicas, batch, width)`, with any leading dimensions; checked.
 
         Raises ValueError, with the `name`, on shapes that do not fit and on values that are not finite.
         """
@@ -202,7 +202,7 @@ class Dictionary(nn.Module):
             raise ValueError(f"the {name} is {tuple(part.shape)}; its last dimension must be {width}")
         if self.replicas > 1 and part.ndim == 3 and len(part) != self.replicas:
             raise ValueError(f"the {name} has {len(part)} replicas; the dictionary has {self.replicas}")
-        if not part.sum().isfinite():  # a sum of finite numbers is, one pass
+        if not part.sum().isfinite():  # a sum of finite numbers is finite; one pass
             raise ValueError(f"the {name} has NaN or infinite values; leave those samples out")
         if self.replicas == 1:
             return part.reshape(1, -1, width)
@@ -237,13 +237,13 @@ class Dictionary(nn.Module):
             grad.sub_(self.decoder * torch.linalg.vecdot(grad, self.decoder)[..., None])
 
     def _prepared(self, a: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """As `prepare`; without a target, where amplitudes decode and none is needed."""
+        """As `prepare`; without a target if amplitudes decode and none is needed."""
         if y is None and self.transcodes and not self.projects:
             return self.stacked(a, name="input", width=self.d_in), None
         return self.prepare(a, y)
 
     def _like(self, given: Tensor, out: Tensor) -> Tensor:
-        """Of one replica, with the leading dimensions of what was given."""
+        """`out`; of a single replica, with the leading dimensions of what was given."""
         return out.reshape(*given.shape[:-1], out.shape[-1]) if self.replicas == 1 else out
 
     def _single(self, parameter: Tensor) -> Tensor:
@@ -264,8 +264,8 @@ class Dictionary(nn.Module):
     def _relative(self, error: Tensor, y: Tensor) -> Tensor:
         """Squared errors of samples over the variation of the batch, one value per replica.
 
-        Not `metrics.fvu`: a projection has the errors without the differences they are sums of, and a batch of equal
-        samples must not stop a training.
+        Not `metrics.fvu`: a projection has the errors but not the differences that they sum, and a batch of equal
+        samples must not stop training.
         """
         return error.view(self.replicas, -1).sum(1) / variation(y.detach()).clamp_min(1e-30)
 

@@ -103,7 +103,7 @@ def nnls(
     valid: Bool[Tensor, "replicas batch k"] | None = None,
 ) -> Float[Tensor, "replicas batch k"]:
     """Non-negative least squares on each support by scipy (Lawson & Hanson), sample by sample; 0 where not valid."""
-    from scipy.optimize import nnls as solve  # here, as nothing else of this package needs scipy
+    from scipy.optimize import nnls as solve  # imported here: nothing else in this package needs scipy
 
     out = np.zeros(index.shape)
     rows, target = dictionary.detach().double().numpy(), y.detach().double().numpy()
@@ -148,7 +148,7 @@ def mod(
 ) -> Float[Tensor, "replicas n d"]:
     """Method of optimal directions (Engan et al. 1999): OMP codes, then the least-squares dictionary, in turn.
 
-    Starts at n samples of each replica; rows that no code uses are replaced by the samples that are explained worst.
+    Starts at n samples of each replica; rows that no code uses are replaced by the worst-explained samples.
     """
     replicas, samples, d = y.shape
     if n > samples:

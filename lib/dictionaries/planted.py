@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 KINDS = ("independent", "coherent", "clusters", "hierarchy")
 GROUP_SIZE = 4  # coherent features in a group
-GROUP_COSINE = 0.7  # of two of them
+GROUP_COSINE = 0.7  # of two features in a group
 CLUSTER_SIZE = 8  # features that occur together, each with probability 1/2 where their cluster is active
 CHILDREN_PER_PARENT = 2
 CHILD_RATE = 0.4  # share of the samples with an active parent in which a child is active
@@ -27,10 +27,10 @@ class Planted:
     - "independent": random directions, independently active;
     - "coherent": groups of 4 with a cosine of about 0.7, independently active;
     - "clusters": random directions, of which 8 at a time tend to occur together;
-    - "hierarchy": a quarter are parents; half are children, two to a parent, active only where it is; a quarter
+    - "hierarchy": a quarter are parents; half are children, two per parent, active only where it is; a quarter
       are independent. `parent[c]` is the parent of child c, and -1 for the others.
 
-    Raises ValueError on an unknown kind, and where n is not a multiple of 8.
+    Raises ValueError on an unknown kind, and if n is not a multiple of 8.
     """
 
     def __init__(

@@ -46,9 +46,10 @@ def project(
     `valid` are left out in both cases. `envelope=True` holds the coefficients fixed in the backward pass of the exact
     projection, which is exact for the squared error (its u is 0) and saves a solve.
 
-    Defined for any support: of equal columns the sum of coefficients counts, a column of zeros and a target of
-    zeros have coefficients 0, d or more independent columns reproduce y. Raises ValueError on shapes that do not
-    fit and on values that are not finite. Gram matrix and solve are in float32 at least, whatever the table's type.
+    Defined for any support: of equal columns only the sum of the coefficients matters; a column of zeros and
+    a target of zeros have coefficients 0; d or more independent columns reproduce y. Raises ValueError on shapes that
+    do not fit and on values that are not finite. Gram matrix and solve are in float32 at least, whatever the table's
+    type.
     """
     if table.ndim != 2 or y.ndim != 2 or y.shape[1] != table.shape[1]:
         raise ValueError(
@@ -97,7 +98,7 @@ def _solve(table, index, y, importance, valid) -> _Solved:
         scale, ridge = importance.to(products.dtype), torch.ones_like(correlation)
     if valid is not None:
         scale = scale * valid
-    # Scaled, the system is well conditioned also where lambda is infinite.
+    # Scaled, the system is well conditioned even where lambda is infinite.
     ridge = torch.where(scale == 0, 1.0, ridge)
     factor = cholesky(products.mul_(scale[:, :, None]).mul_(scale[:, None, :]), ridge)
     gamma = torch.cholesky_solve((scale * correlation)[..., None], factor)[..., 0]
@@ -116,7 +117,7 @@ def projection_gradient(
     envelope: bool,
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of a loss to the table, the target and the importance, from those to `y_hat` and to the error.
+    """Gradients of a loss with respect to table, target and importance, given those for `y_hat` and for the error.
 
     The equations are at the head of this module; `ridge` says whether there was an importance, `needs` which of the
     three are asked for. With `envelope` the coefficients count as constants.

@@ -1,4 +1,4 @@
-"""Projective dictionaries (Sklar 2024): the target is projected on the selected columns; and hybrids of ours."""
+"""Projective dictionaries (Sklar 2024): the target is projected on the selected columns; and our own hybrids."""
 
 import math
 
@@ -17,7 +17,7 @@ QUOTAS = ("penalty", "normalised", "budget", "none")
 class Projecting(Dictionary):
     """A dictionary that decodes by projection of the target on its support; its codes are the coefficients.
 
-    Raises ValueError where k is the target's width or more: a projection on so many columns reconstructs anything.
+    Raises ValueError if k is the target's width or more: a projection on that many columns reconstructs anything.
     """
 
     projects = True
@@ -26,8 +26,8 @@ class Projecting(Dictionary):
         width = d_in if d_out is None else d_out
         if k >= width:
             raise ValueError(
-                f"k is {k}, but the target's width is {width}: a projection on as many columns reconstructs anything; "
-                f"choose k below {width}"
+                f"k is {k}, but the target's width is {width}: a projection on that many columns reconstructs "
+                f"anything; choose k below {width}"
             )
         super().__init__(d_in=d_in, k=k, d_out=d_out, **options)
 
@@ -137,7 +137,7 @@ class Ridge(Projecting):
 class Hybrid(Projecting, TopK):
     """Ours: the encoder learns from a top-k loss of its own, the decoder from the projection's, which also decodes.
 
-    The top-k loss sees the decoder as a constant. Where `penalty` > 0 the projection is the ridge of `Ridge` with its
+    The top-k loss sees the decoder as a constant. If `penalty` > 0, the projection is the ridge of `Ridge` with its
     penalty on the effective dimension, which then reaches the encoder too.
     """
 
@@ -163,5 +163,5 @@ class Hybrid(Projecting, TopK):
 
 
 def shrinkage(e: Tensor) -> Tensor:
-    """1/(1 + lambda) with lambda = e^-2: by how much ridge shrinks along a column that is orthogonal to the others."""
+    """1/(1 + lambda) with lambda = e^-2: the factor by which ridge shrinks along a column orthogonal to the others."""
     return e.square() / (1 + e.square())

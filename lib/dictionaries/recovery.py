@@ -24,7 +24,7 @@ def cosines(
 def recovered(
     decoder: Float[Tensor, "replicas n d"], features: Float[Tensor, "replicas m d"]
 ) -> dict[str, Float[Tensor, " replicas"]]:
-    """How well features are found, and latents are features.
+    """How well the features are found, and whether latents are features.
 
     `recovery`: mean over features of the largest |cosine| with a latent (mean max cosine similarity, Sharkey et
     al. 2022); `found`: share of features above 0.9; `genuine`: share of latents above 0.9; `splitting`: latents above
@@ -62,10 +62,10 @@ def absorption(
     `active`: which latents a sample uses; `strengths`: the true ones; `parent`: of each feature, or -1. A child's own
     latent is the one nearest to it, with a cosine above 0.6 and not its parent's; the parent's likewise.
 
-    `absorption`: where a child is active and its latent selected, the share in which the parent's, which is
-    true there, is not; the mean over children. `alone`: the same share where the parent is active without a
-    child. `direction`: cosine of the child's latent with its parent, 0 where nothing is absorbed. `children`: share
-    of children with a latent of their own.
+    `absorption`: of the samples with a child active and its latent selected, the share in which the parent's latent is
+    not, although the parent is active; the mean over children. `alone`: the same share where the parent is active
+    without a child. `direction`: cosine of the child's latent with its parent, 0 where nothing is absorbed.
+    `children`: share of children with a latent of their own.
     """
     names = ("absorption", "alone", "direction", "children")
     rows = [_absorption(*parts, parent) for parts in zip(active, decoder, features, strengths, strict=True)]

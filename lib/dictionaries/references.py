@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 
 class DenseTopK(nn.Module):
-    """Top-k sparse autoencoder that writes each code into d_sae numbers and multiplies with the whole decoder."""
+    """Top-k sparse autoencoder that writes each code into d_sae numbers and multiplies by the whole decoder."""
 
     def __init__(self, *, d_in: int, d_sae: int, k: int, generator: Generator | None = None):
         super().__init__()
@@ -29,9 +29,9 @@ class DenseTopK(nn.Module):
 
 
 class NaiveProjection(nn.Module):
-    """Tied projective dictionary, y_hat = X (X^T X)^-1 X^T y by `torch.linalg.solve`, which autograd goes through.
+    """Tied projective dictionary, y_hat = X (X^T X)^-1 X^T y by `torch.linalg.solve`, differentiated by autograd.
 
-    `epsilon`, against singular supports, is added to the diagonal of the Gram matrix.
+    `epsilon`, which guards against singular supports, is added to the diagonal of the Gram matrix.
     """
 
     def __init__(

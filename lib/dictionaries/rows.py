@@ -1,7 +1,7 @@
 """Sums over a few rows of a table, and their transposes: a sparse code times a dictionary, without the dense product.
 
 A table is `(rows, d)`; an index `(batch, k)` names the rows that each sample uses. Rows are read where they are
-(`embedding_bag`) or gathered in pieces that stay in a core's cache, never multiplied with the whole table.
+(`embedding_bag`) or gathered in pieces that stay in a core's cache, never multiplied by the whole table.
 """
 
 from collections.abc import Callable, Iterator
@@ -68,8 +68,9 @@ def dots(
 ) -> Float[Tensor, "batch k"]:
     """Dot product of each sample with each row of its support, in the table's type.
 
-    It is the gradient of `embedding_bag` to its weights, for which torch has a private operator that reads the rows
-    where they are; where a torch has it no longer, or it does something else, `plain_dots` gathers them.
+    It is the gradient of `embedding_bag` with respect to its weights, for which torch has a private operator that reads
+    the rows where they are; if a version of torch no longer has it, or it does something else, `plain_dots` gathers
+    them.
     """
     operator = _weight_gradient(table.device.type)
     if operator is None:
@@ -89,7 +90,7 @@ def plain_dots(
 
 
 def gathered(table: Tensor, index: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of the batch with their rows `(piece, k, d)`, float32 at least, in one buffer that is used again."""
+    """Slices of the batch with their rows `(piece, k, d)`, float32 at least, in one buffer that is reused."""
     batch, k = index.shape
     size = max(1, PIECE // max(1, k * table.shape[1])) if table.device.type == "cpu" else max(1, batch)
     rows = table.new_empty(min(size, batch) * k, table.shape[1])
@@ -129,14 +130,14 @@ class _Decode(torch.autograd.Function):
 
 
 def _by_row(index: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """The entries of an index sorted by the row they name, and where each row's begin."""
+    """The entries of an index sorted by the row they name, and where each row's entries begin."""
     flat, order = index.flatten().sort()
     return order, torch.searchsorted(flat, torch.arange(rows, device=index.device))
 
 
 @cache
 def _weight_gradient(device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """`dots` by torch's private operator, or None where this torch hasn't it, or it gives something else."""
+    """`dots` by torch's private operator, or None if this torch lacks it or it gives something else."""
     operator = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
     if operator is None:
         return None

@@ -11,7 +11,7 @@ class TopK(Dictionary):
     """Top-k sparse autoencoder (Gao et al. 2024): y_hat = sum of ReLU(e_j) f_j over the k largest scores.
 
     Latents unused for `dead_after` samples also reconstruct the residual with their own top k, with weight 1/32 (AuxK,
-    section 3 there). `tied=True` shares encoder and decoder. Sizes and options of all: `Dictionary`.
+    section 3 there). `tied=True` shares encoder and decoder. Sizes and options that all share: `Dictionary`.
     """
 
     def __init__(self, *, dead_after: int = 100_000, **options):
@@ -37,10 +37,10 @@ class TopK(Dictionary):
 
 
 class BatchTopK(TopK):
-    """Top-k over a batch (Bussmann et al. 2024): the k x batch largest scores, in whatever samples they are.
+    """Top-k over a batch (Bussmann et al. 2024): the k x batch largest scores, whichever samples they are in.
 
     In evaluation a score counts where it is above a threshold, the running mean of the smallest selected in training.
-    No sample uses more than 4k latents (or d_sae, or d_out where that is less).
+    No sample uses more than 4k latents (or d_sae, or d_out, if that is less).
     """
 
     def __init__(self, **options):

@@ -11,7 +11,7 @@ from lib.dictionaries.rows import decode, scatter
 def top_k(scores: Float[Tensor, "*batch n"], k: int) -> tuple[Tensor, Tensor]:
     """Values and indices `(..., k)` of the k largest scores, in no particular order.
 
-    Where n is much larger than k, first the k blocks with the largest maxima are found: they hold the k largest
+    Where n is much larger than k, the k blocks with the largest maxima are found first: they hold the k largest
     scores, and a maximum over blocks is far cheaper than a selection among all.
     """
     n, blocks = scores.shape[-1], 16
@@ -57,7 +57,7 @@ def mask(
 def dense(
     index: Int[Tensor, "replicas batch k"], values: Float[Tensor, "replicas batch k"], *, n: int
 ) -> Float[Tensor, "replicas batch n"]:
-    """Sparse codes as dense ones over n latents; a latent listed twice has the sum."""
+    """Sparse codes as dense ones over n latents; a latent listed twice gets the sum."""
     return values.new_zeros(*index.shape[:2], n).scatter_add_(2, index, values)
 
 

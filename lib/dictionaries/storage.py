@@ -20,11 +20,11 @@ KINDS = {kind.__name__: kind for kind in (TopK, BatchTopK, L1, Projective, Ridge
 
 KEY = "superposition_studies.dictionary"  # of the metadata in a file's header
 FORMAT = 2
-SAELENS = "6.54.12"  # whose format is written; a folder without a version is read as one of before 6.0
+SAELENS = "6.54.12"  # whose format is written; a folder without a version is read as from before 6.0
 
 
 class StorageError(UserError, ValueError):
-    """A file that is no dictionary of ours, or no longer; one line."""
+    """A file that is not, or no longer, a dictionary of ours; one line."""
 
 
 def save(model: Dictionary, path: str | Path) -> None:
@@ -49,12 +49,12 @@ def load(path: str | Path) -> Dictionary:
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(KEY)
-            # Copies: safetensors gives views at any offset in memory, where products end in other last bits.
+            # Copies: safetensors gives views at any offset in memory, on which products differ in their last bits.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise StorageError(f"{path} is damaged, or no safetensors file: {one_line(error)}") from None
+        raise StorageError(f"{path} is damaged, or not a safetensors file: {one_line(error)}") from None
     if header is None:
-        raise StorageError(f"{path} is a safetensors file, but has no dictionary of this project's")
+        raise StorageError(f"{path} is a safetensors file, but holds no dictionary of this project")
     kind, config = _header(path, header)
     try:
         with torch.device("meta"):  # nothing is drawn at random only to be replaced
@@ -71,7 +71,7 @@ def export_saelens(model: Dictionary, folder: str | Path, *, replica: int = 0) -
     """Writes one replica as `sae_lens.SAE.load_from_disk(folder)` reads it: cfg.json and sae_weights.safetensors.
 
     Top-k becomes SAELens' "topk", ReLU with L1 its "standard"; its decoder bias is our centre. Raises ValueError for
-    what SAELens has no equivalent of (other dictionaries, transcoders) and for a replica that is not there.
+    what SAELens has no equivalent of (other dictionaries, transcoders) and for a replica that does not exist.
     """
     architectures = {TopK: "topk", L1: "standard"}
     if type(model) not in architectures:
@@ -126,10 +126,10 @@ def _header(path: Path, text: str) -> tuple[type[Dictionary], dict]:
 
 
 def renamed(config: dict) -> dict:
-    """A configuration of format 1 in the names of format 2; raises KeyError where it lacks one.
+    """A configuration of format 1 in the names of format 2; raises KeyError if it lacks one.
 
-    There `d` was the width of what is reconstructed, `n` the number of latents, and `d_in` the width of a transcoder's
-    input, or None.
+    In format 1, `d` was the width of what is reconstructed, `n` the number of latents, and `d_in` the width of a
+    transcoder's input, or None.
     """
     old = dict(config)
     d, n, k, d_in = (old.pop(key) for key in ("d", "n", "k", "d_in"))

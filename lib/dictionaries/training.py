@@ -1,7 +1,7 @@
 """Training of dictionaries from a stream of activation batches, several models in one pass, with resume.
 
 `fit` takes any iterable of batches `(batch, d)`, `(replicas, batch, d)` or pairs of input and target, and lets every
-model take one step on each: what costs most, the activations, is made once.
+model take one step on each: the activations, which cost most, are computed once.
 """
 
 import itertools
@@ -28,7 +28,7 @@ FORMAT = 2  # of checkpoints; 1 had the names of storage's format 1, and is stil
 class Step:
     """One training step of a dictionary: loss, gradient, clipping per replica, Adam, rows back to norm 1.
 
-    `lr` is a number, or one per replica; it falls linearly to 0 over the last fifth of `steps` where that is given.
+    `lr` is a number, or one per replica; it falls linearly to 0 over the last fifth of `steps` if that is given.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ def fit(
     """Trains every model for `steps` batches of one pass over the stream; they end in evaluation mode.
 
     With `checkpoint`, a safetensors file, the state is written there every `every` steps (whole or not at all), and a
-    call that finds it goes on from there: it skips the batches already seen, so the stream must be the same, from its
-    start. Raises ValueError where the stream ends too soon, or where the checkpoint is damaged or of other models.
+    call that finds it resumes from there: it skips the batches already seen, so the stream must be the same, from its
+    start. Raises ValueError if the stream ends too soon, or if the checkpoint is damaged or of other models.
     """
     rates = lr if isinstance(lr, Mapping) else dict.fromkeys(models, lr)
     runs = {key: Step(model, lr=rates[key], steps=steps) for key, model in models.items()}
@@ -146,7 +146,7 @@ def fit(
 
 @torch.no_grad()
 def _fvu(model: Dictionary, a: Tensor, y: Tensor | None) -> Tensor:
-    """`lib.common.metrics.fvu`, but that a batch of equal samples does not stop the training."""
+    """`lib.common.metrics.fvu`, except that a batch of equal samples does not stop the training."""
     model.eval()
     target = model.stacked(a if y is None else y, name="target", width=model.d_out)
     y_hat = model(a, y).view_as(target)
@@ -187,7 +187,7 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["training"])
-            # Copies, as in storage.load: the optimiser keeps what it is given, at whatever offset in memory.
+            # Copies, as in storage.load: the optimiser keeps what it is given, at any offset in memory.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         found, expected = _models(about), [[key, _about(run)] for key, run in runs.items()]
         if about["steps"] != steps or found != expected:
@@ -217,7 +217,7 @@ def _resume(path: str | Path, runs: Mapping[str, Step], out: Fitted, steps: int)
 
 
 def _models(about: dict) -> list:
-    """The models that a checkpoint is of, in today's names."""
+    """The models in a checkpoint, under their current names."""
     version = about.get("format", 1)
     if version not in (1, FORMAT):
         raise ValueError(f"it has format {version!r}; this version reads formats 1 and {FORMAT}")

@@ -1,8 +1,8 @@
 """Excess energy: how near a pairwise similarity matrix (PSM) is to an energy's minimum, without a perturbation.
 
-All on unit directions with weights 1/n: a cosine PSM says nothing of norms. E is the energy over i != j, by
+All is on unit directions with weights 1/n: a cosine PSM says nothing about norms. E is the energy over i != j, by
 `lib.energy.objective`; the excess energy is (E - E_min) / (E_random - E_min), 0 at the lowest minimum and 1 at random
-vectors. `measure` has it, beside the gradient and the distance to the minimum below.
+vectors. `measure` returns it, beside the gradient and the distance to the minimum below.
 A target PSM is read as the configuration in f dimensions whose cosines are nearest to it (`lib.energy.matching.fit`).
 """
 
@@ -36,7 +36,7 @@ class Minima:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of b targets, `(b,)` each: see `measure`."""
+    """The statistics of b targets, `(b,)` each: see `measure`."""
 
     misfit: Tensor
     excess: Tensor
@@ -93,7 +93,7 @@ def measure(
     """The statistics of target PSMs `(b, n, n)` in f dimensions; `fitted` saves `matching.fit` for another kernel.
 
     `misfit`: distance of the fitted PSM from the target; `excess`: the excess energy of the fitted configuration;
-    `gradient`: norm of the projected gradient, random vectors having 1; `distance`: between the fitted PSM and that of
+    `gradient`: norm of the projected gradient, 1 for random vectors; `distance`: between the fitted PSM and that of
     the local minimum below it, 0 where the target is one.
     """
     n = target.shape[-1]
@@ -117,7 +117,7 @@ def simplex_distance(target: Tensor) -> Tensor:
 
 
 def path(start: Tensor, end: Tensor, *, kernel: str = "exp", steps: int = 41) -> Tensor:
-    """The energy along the way from one configuration `(n, f)` to another on the spheres of the first, `(steps,)`."""
+    """The energy along the path from one configuration `(n, f)` to another on the spheres of the first, `(steps,)`."""
     share = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None, None]
     norms = start.norm(dim=-1).expand(steps, -1)
     return energy(held((1 - share) * start + share * end, norms), kernel)

@@ -49,7 +49,7 @@ def joint(p: Problems, start: Tensor, *, tolerance: float = 1e-6, evaluations: i
         nonlocal own
         if len(which) < len(own):
             own = p[which]
-        # Where norms are held the variables are unit vectors: all then have the same units, whatever the norms.
+        # Where norms are held, the variables are unit vectors: all then have the same units, whatever the norms.
         length = 1.0 if own.norms is None else own.norms[..., None]
         x = length * z[:, : n * f].reshape(-1, n, f)
         value, in_x, in_w = objective(x, z[:, n * f :] if free else None, own)
@@ -110,7 +110,7 @@ def fit(target: Tensor, f: int, *, restarts: int = 8, seed: int = 0) -> Matched:
 
 
 def best(value: Tensor, restarts: int) -> Tensor:
-    """Of values `(b * restarts,)`, restarts next to each other, where each problem's lowest is, `(b,)`."""
+    """Where each problem's lowest value is, `(b,)`, in values `(b * restarts,)` with a problem's restarts adjacent."""
     value = value.reshape(-1, restarts)
     return value.argmin(1) + torch.arange(len(value)) * restarts
 
@@ -127,7 +127,7 @@ def psm(matched: Matched, kind: str = "cosine", **settings) -> Tensor:
 
 @dataclass(frozen=True)
 class _Spheres:
-    """Unit spheres, one per feature: steps start along them and end on them. Free weights lie beside, untouched."""
+    """Unit spheres, one per feature: steps start along them and end on them. Free weights beside them are untouched."""
 
     n: int
     f: int

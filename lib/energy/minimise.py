@@ -4,11 +4,11 @@ Nocedal & Wright, *Numerical optimization*, chapters 7.2 and 3.1. One pass of th
 problem: one whose step was too long tries a shorter one while the others go on. Problems that are done leave the batch,
 so that the last few cost little.
 
-What is known of the curvature of each problem is its inverse Hessian H, times -g. `Dense` keeps the matrix, which is
-better for the few variables of an ill-conditioned problem; `LimitedMemory` keeps the last steps, which is better where
-the problem changes along the way. Both begin with `scale` times the identity and learn from
-`add(step, change, gradient, lower)`: steps s, the changes y of the gradient that they made, the gradient `(b, size)` at
-their ends, and which of them were taken `(b,)`. A pair teaches nothing where s . y is not above 0.
+What is known of each problem's curvature is its inverse Hessian H, to be applied to -g. `Dense` keeps the matrix, which
+is better for the few variables of an ill-conditioned problem; `LimitedMemory` keeps the last steps, which is better
+where the problem changes along the way. Both begin with `scale` times the identity and learn from
+`add(step, change, gradient, lower)`: steps s, the changes y of the gradient that they caused, the gradient `(b, size)`
+at their ends, and which of them were taken `(b,)`. A pair teaches nothing where s . y is not above 0.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ COMPACT = 0.7  # of the batch still running: below it, the others are left out
 MEMORY = 10  # steps that the limited memory holds
 FAR = 1e6  # a variable beyond it is on its way to infinity
 PATIENCE = 20  # evaluations that may together lower a value by less than rounding
-SHORT = 1e-12  # a step so much shorter than planned lowers nothing any more
+SHORT = 1e-12  # a step so much shorter than planned no longer lowers anything
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def minimise(
     """Local minima of b functions from `start` `(b, size)`, in float64.
 
     `function(z, which)` gives the values `(k,)` and gradients `(k, size)` of the problems `which` `(k,)` at z; autograd
-    is off in it. Problems only ever leave: `which` begins as all b of them, in order, and is the same until it is
+    is off in it. Problems only ever leave: `which` begins as all b of them, in order, and stays the same until it gets
     shorter. A problem has converged when no entry of its gradient exceeds `tolerance` times the larger of 1 and its
-    value; it also ends after so many `evaluations`, when no step lowers it, and when a variable exceeds FAR: it has no
-    minimum nearby. With `dense`, whole inverse Hessians are kept. A `manifold` has `tangent(direction, z)` and
-    `retract(z)`: steps start along it and end on it. Raises ValueError where a start has no finite value.
+    value; it also ends after that many `evaluations`, when no step lowers it, or when a variable exceeds FAR: it then
+    has no minimum nearby. With `dense`, whole inverse Hessians are kept. A `manifold` has `tangent(direction, z)` and
+    `retract(z)`: steps start along it and end on it. Raises ValueError if a start has no finite value.
     """
     with torch.inference_mode():  # saves a fifth of the time of small batches
         found = _descend(function, start, tolerance, evaluations, manifold, dense)
@@ -182,14 +182,14 @@ class Dense:
         self.along = torch.baddbmm(along, left, right @ gradient[:, :, None]).squeeze(-1)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """-H g `(b, size)`, of the gradient that was last added."""
+        """-H g `(b, size)`, for the gradient last added."""
         return -self.along
 
 
 class LimitedMemory:
     """L-BFGS in its compact form (Byrd, Nocedal & Schnabel 1994, equation 3.13).
 
-    It gives what the two-loop recursion gives, by a dozen operations on the whole batch instead of sixty. A pair that
+    It gives the same as the two-loop recursion, in a dozen operations on the whole batch instead of sixty. A pair that
     teaches nothing is stored as zeros and takes no part.
     """
 

@@ -18,7 +18,7 @@ def edge_shuffled(psm: Tensor, draws: int, *, generator: torch.Generator) -> Ten
 
 
 def coordinate_permuted(directions: Tensor, draws: int, *, generator: torch.Generator) -> Tensor:
-    """Directions `(n, d)`, the coordinates of each in a random order of its own, `(draws, n, d)`.
+    """Directions `(n, d)`, with the coordinates of each in its own random order, `(draws, n, d)`.
 
     The slides' own null, "no geometry at all": any directions whose coordinates average to zero become nearly
     orthogonal.
@@ -28,7 +28,7 @@ def coordinate_permuted(directions: Tensor, draws: int, *, generator: torch.Gene
 
 
 def label_correlation(labels: Tensor, *, use: Tensor | None = None) -> Tensor:
-    """Pearson correlations of labels `(n, items)`, `(n, n)` float64; a pair over the items that both features use."""
+    """Pearson correlations of labels `(n, items)`, `(n, n)` float64; each pair over the items both features use."""
     y = labels.to(torch.float64)
     use = torch.ones_like(y) if use is None else use.to(torch.float64)
     count = use @ use.T
@@ -58,6 +58,6 @@ def agreement(a: Tensor, b: Tensor) -> Tensor:
 
 
 def p_value(real: float, null: Tensor, *, lower: bool = True) -> float:
-    """The share of the null at least as low (or high) as the real value, which counts too (Phipson & Smyth 2010)."""
+    """The share of the null at least as low (or high) as the real value, itself included (Phipson & Smyth 2010)."""
     as_extreme = (null <= real) if lower else (null >= real)
     return (1 + int(as_extreme.sum())) / (1 + len(null))

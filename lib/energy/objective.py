@@ -6,8 +6,8 @@ zeros under any gradient step.
 
     L(x, w) = sum_ij K(x_i, x_j) w~_i w~_j + lambda_d sum_ij (d_p(x_i, x_j) - T_ij)^2,   w~ = softmax(w)
 
-The sums go over ordered pairs. Those with i = j count in the first sum only where `diagonal` says so: the slides leave
-it open, -log and Riesz kernels are infinite there, and what becomes of the weights depends on it.
+The sums go over ordered pairs. Those with i = j count in the first sum only if `diagonal` says so: the slides leave
+this open, -log and Riesz kernels are infinite there, and what becomes of the weights depends on it.
 """
 
 import math
@@ -93,7 +93,7 @@ def check_psm(target: Tensor | np.ndarray, *, tolerance: float = 1e-6) -> Tensor
 
 @dataclass(frozen=True)
 class Problems:
-    """A batch of b problems with n features each, made by `problems`; what is None is not part of them.
+    """A batch of b problems with n features each, made by `problems`; a field that is None plays no part in them.
 
     `kernels` `(b, 4, 1, 1)`: the four numbers of each problem's `Kernel`. `own` `(b,)`: K(x_i, x_i) where i = j counts,
     else 0. `target` `(b, n, n)` and `strength` `(b,)`: T and lambda_d; `rbf` `(b,)`: 1 where the similarity is RBF.
@@ -136,10 +136,10 @@ def problems(
     diagonal: bool = False,
     c: float = C,
 ) -> Problems:
-    """A batch of `count` problems from names and values; one name or value stands for all of them.
+    """A batch of `count` problems from names and values; a single name or value applies to all of them.
 
     `kernel`: of KERNELS; `kind`: of SIMILARITIES. `target` `(n, n)` or `(count, n, n)`, `weights` and `norms` `(n,)` or
-    `(count, n)`; without them weights and norms are free. `strength`: lambda_d. `diagonal`: whether i = j counts, for
+    `(count, n)`; without them, weights and norms are free. `strength`: lambda_d. `diagonal`: whether i = j counts, for
     the kernel exp alone. Raises EnergyError on anything that no problem can have.
     """
     kernels = [kernel] * count if isinstance(kernel, str) else list(kernel)
@@ -180,7 +180,7 @@ def problems(
 def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor, Tensor | None]:
     """L `(b,)` of configurations x `(b, n, f)`, and its gradients in x and, where they are free, in w `(b, n)`.
 
-    All of L depends on x through its Gram matrix G alone, and the gradient in x is 2 (dL/dG) x. Where norms are held, x
+    All of L depends on x through its Gram matrix G alone, and the gradient in x is 2 (dL/dG) x. If norms are held, x
     must have them, and the gradient is the one along their spheres.
     """
     gram = x @ x.mT
@@ -240,9 +240,9 @@ def objective(x: Tensor, w: Tensor | None, p: Problems) -> tuple[Tensor, Tensor,
 def energy(
     x: Tensor, kernel: str = "exp", *, weights: Tensor | None = None, diagonal: bool = False
 ) -> Tensor:
-    """sum_ij K(x_i, x_j) w~_i w~_j of configurations `(b, n, f)`, `(b,)`; weights 1/n each where none are given.
+    """sum_ij K(x_i, x_j) w~_i w~_j of configurations `(b, n, f)`, `(b,)`; weights 1/n each if none are given.
 
-    Raises EnergyError where it is not finite (two features in one place, for the kernels log and riesz) and where a
+    Raises EnergyError if it is not finite (two features in one place, for the kernels log and riesz) and if a
     direction of length zero has no cosine (exp).
     """
     x = torch.as_tensor(x, dtype=torch.float64)
@@ -267,7 +267,7 @@ def held(u: Tensor, norms: Tensor) -> Tensor:
 def tangent(direction: Tensor, x: Tensor, *, square: float | Tensor | None = None) -> Tensor:
     """The part of `direction` `(b, n, f)` along the spheres of x: orthogonal to each x_i.
 
-    `square`: |x_i|^2 where it is known, `(b, n, 1)` or one number.
+    `square`: |x_i|^2 if it is known, `(b, n, 1)` or one number.
     """
     square = x.square().sum(-1, keepdim=True) if square is None else square
     along = (direction * x).sum(-1, keepdim=True) / square

@@ -10,7 +10,7 @@ from lib.common.progress import progress
 from lib.language.loading import ModelError
 from lib.language.model import LanguageModel, canonical
 
-_TOKENS = 4096  # a pass of the model, about
+_TOKENS = 4096  # in one pass of the model, roughly
 
 
 def activations(
@@ -46,7 +46,7 @@ def activations(
 
 
 def checked(model: LanguageModel, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Ids int64 and mask bool `(batch, length)`, on the CPU; ModelError where the model can't take them."""
+    """Ids int64 and mask bool `(batch, length)`, on the CPU; ModelError if the model can't take them."""
     ids = torch.as_tensor(ids).cpu()
     if ids.ndim != 2 or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
         raise ModelError(f"tokens {tuple(ids.shape)} of {ids.dtype} must be integers (batch, length)")
@@ -70,7 +70,7 @@ def checked(model: LanguageModel, ids: Tensor, mask: Tensor | None) -> tuple[Ten
         return ids, torch.ones_like(ids, dtype=torch.bool)
     mask = torch.as_tensor(mask).cpu().bool().contiguous()
     if mask.shape != ids.shape:
-        raise ModelError(f"the mask is {tuple(mask.shape)}; it must be {tuple(ids.shape)} as the tokens are")
+        raise ModelError(f"the mask is {tuple(mask.shape)}; it must be {tuple(ids.shape)} like the tokens")
     return ids, mask
 
 
@@ -94,7 +94,7 @@ def passes(
 
 
 class _Enough(Exception):
-    """Raised in a forward pass when all activations asked for have been seen, to spare the layers after them."""
+    """Raised in a forward pass when all activations asked for have been seen, to skip the layers after them."""
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Activations of a language model, kept on the disk: each file is whole, and checked, or made again."""
+"""Activations of a language model, kept on disk: each file is whole, and checked, or made again."""
 
 import contextlib
 import fcntl
@@ -55,13 +55,13 @@ def harvest(
     chunk: int | None = None,
     dtype: str | np.dtype = "float16",
 ) -> Activations:
-    """Activations at the hooks of the tokens in `select` `(batch, length)`, by default all of the mask, cached.
+    """Activations at the hooks of the tokens in `select` `(batch, length)`, by default all those of the mask, cached.
 
     Each hook has a folder in `folder` (by default in the user's cache), named by a hash of model, revision, weights,
     hook, tokens, tokenizer, dtype and format. It appears whole or not at all and is checked against its SHA-256 before
     it is read; a damaged one is made again. What is missing is made in one pass, in memory that does not grow with the
     number of tokens. Raises ModelError on hooks and tokens that the model does not have, on values that are not finite,
-    and where the disk is too small.
+    and if the disk is too small.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float16, np.float32):
@@ -155,7 +155,7 @@ def _write(model, ids, mask, *, select, files: dict[str, _File], chunk, dtype: n
 
 
 class _Part:
-    """A cache folder in the making, beside where it will be; removed on leaving the context unless published."""
+    """A cache folder in the making, beside its final place; removed on leaving the context unless published."""
 
     def __init__(self, file: _File, shape: tuple[int, int], dtype: np.dtype):
         self.target = file
@@ -163,10 +163,10 @@ class _Part:
         while True:
             self.folder = Path(tempfile.mkdtemp(".part", f".{file.path.name}.", file.path.parent))
             self.file = (self.folder / "activations.npy").open("wb")
-            # What a killed process left has no lock. Some file systems have none; there nothing is swept away.
+            # What a killed process left has no lock. Some file systems have no locks; there nothing is swept away.
             with contextlib.suppress(OSError):
                 fcntl.flock(self.file, fcntl.LOCK_EX)
-            if (self.folder / "activations.npy").exists():  # else swept away just before it was locked
+            if (self.folder / "activations.npy").exists():  # else it was swept away before it was locked
                 break
             self.file.close()
         header = io.BytesIO()
@@ -190,7 +190,7 @@ class _Part:
         self.bytes += data.nbytes
 
     def publish(self) -> None:
-        """Everything on the disk, then its description, then the folder under its name."""
+        """Puts everything on disk, then its description, then the folder under its name."""
         if self.bytes != self.expected:
             raise ModelError(
                 f"{self.bytes} bytes were written for {self.target.path.name}, not {self.expected}"
@@ -216,7 +216,7 @@ class _Part:
                     return
                 if attempt == 8:
                     raise
-            with contextlib.suppress(OSError):  # a damaged one goes aside, where whoever reads it still can
+            with contextlib.suppress(OSError):  # a damaged one goes aside, where readers can still read it
                 aside = self.folder.with_name(f"{self.folder.name}.{attempt}.part")
                 os.rename(self.target.path, aside)
                 shutil.rmtree(aside) if aside.is_dir() else aside.unlink()

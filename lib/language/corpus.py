@@ -60,7 +60,7 @@ _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__
 
 @dataclass(frozen=True)
 class Document:
-    """A piece of one work, at most `LENGTH` characters; `source` is its language."""
+    """A piece of one work, of at most `LENGTH` characters; `source` is its language."""
 
     source: str
     work: str
@@ -73,7 +73,7 @@ def load(name: str, split: str) -> list[Document]:
     "corpus": `$DATA_DIR/corpus/<split>.jsonl.gz`, checked against its SHA-256 (english, german, polish, python).
     "embedded": this Python's standard library and scikit-learn's descriptions of data sets (python, english); it
     needs no data, and its text differs between versions of the two.
-    Raises `DataError` where the file is missing or damaged, and `ValueError` on another name or split.
+    Raises `DataError` if the file is missing or damaged, and `ValueError` on any other name or split.
     """
     if name not in NAMES:
         raise ValueError(f"corpus {name!r} is not known; known are {', '.join(NAMES)}")
@@ -91,7 +91,7 @@ def sha256(documents: Iterable[Document]) -> str:
 
 
 def cut(text: str, length: int = LENGTH) -> list[str]:
-    """Pieces of at most `length` characters that join to `text`, cut at the ends of lines where there are any."""
+    """Pieces of at most `length` characters that join to `text`, cut at the ends of lines if there are any."""
     pieces, start = [], 0
     while start < len(text):
         end = start + length
@@ -139,7 +139,7 @@ def _embedded(split: str) -> list[Document]:
 
 
 def _read(path: Path) -> str:
-    """A module's text by the encoding that it declares; empty where it has none that is readable."""
+    """A module's text by the encoding that it declares; empty if it has none that is readable."""
     try:
         with tokenize.open(path) as file:
             return file.read()

@@ -21,13 +21,13 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 class ModelError(UserError, RuntimeError):
-    """A model that can't be had, or a hook or batch of tokens that it does not have or can't take."""
+    """A model that can't be found or loaded, or a hook or batch of tokens that it does not have or can't take."""
 
 
 def find_folder(name: str, *, revision: str | None, weights: bool) -> Path:
     """The folder with the model's files; for a hub id, its snapshot in Hugging Face's cache, downloaded if need be.
 
-    Raises ModelError, which names the places where it was looked for.
+    Raises ModelError, which names the places searched.
     """
     data = Path(os.environ["DATA_DIR"]).expanduser() if os.environ.get("DATA_DIR") else None
     if name == RANDOM:
@@ -53,7 +53,7 @@ def find_folder(name: str, *, revision: str | None, weights: bool) -> Path:
             return Path(
                 snapshot_download(hub, revision=revision, allow_patterns=patterns, ignore_patterns=other)
             )
-        except HFValidationError:  # a path, no id of the hub
+        except HFValidationError:  # a path, not an id of the hub
             pass
         except Exception as error:  # requests, httpx and the hub's own raise unrelated types
             looked += [constants.HF_HUB_CACHE, constants.ENDPOINT]
@@ -67,7 +67,7 @@ def find_folder(name: str, *, revision: str | None, weights: bool) -> Path:
     at = f" at revision {revision}" if revision is not None else ""
     raise ModelError(
         f"model {name} cannot be had{at}: {what} was looked for in {', '.join(looked)}{reason}. "
-        f"Without a network any local folder runs{', and here ' if here else ''}{', '.join(here)}."
+        f"Without a network any local folder works{', and here ' if here else ''}{', '.join(here)}."
     )
 
 
@@ -84,7 +84,7 @@ def load_config(name: str, folder: Path):
 
 
 def load_tokenizer(name: str, folder: Path):
-    """The Hugging Face tokenizer in a folder, padding and cutting on the right; ModelError where it is no fast one."""
+    """The Hugging Face tokenizer in a folder, padding and cutting on the right; ModelError if it is not a fast one."""
     from transformers import AutoTokenizer
 
     # Without these files transformers makes a tokenizer of a handful of tokens, and says nothing.
@@ -102,7 +102,7 @@ def load_tokenizer(name: str, folder: Path):
 def load_weights(name: str, folder: Path, *, config, random: int | None) -> tuple[Any, set[str]]:
     """The Hugging Face model, and the names of the weights of a head that its folder lacks.
 
-    `random`, a seed, draws all weights, from torch's own generator. Raises ModelError where a folder lacks others.
+    `random`, a seed, draws all weights, from torch's own generator. Raises ModelError if a folder lacks any others.
     """
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
@@ -133,7 +133,7 @@ def load_weights(name: str, folder: Path, *, config, random: int | None) -> tupl
 
 @contextlib.contextmanager
 def quiet():
-    """No progress bars, warnings and prints of the libraries, which a notebook's page would show. Errors are raised."""
+    """No progress bars, warnings or prints from the libraries: a notebook's page would show them. Errors are raised."""
     import huggingface_hub.utils as hub
     from transformers.utils import logging as transformers_logging
 

@@ -2,8 +2,8 @@
 
 Activations have TransformerLens 4's names, the same for GPT-NeoX and BERT: `blocks.3.mlp.out.hook_in` is what the
 MLP's non-linearity gives (d_mlp), `blocks.3.hook_out` the residual stream after a block and `blocks.0.hook_in` before
-the first (d_model), `embed.hook_out` the token embeddings. Its aliases (`blocks.3.mlp.hook_post`) are understood too.
-`lib.language.activations` computes them, `lib.language.cache` keeps them on the disk.
+the first (d_model), `embed.hook_out` the token embeddings. The library's aliases (`blocks.3.mlp.hook_post`) are
+understood too. `lib.language.activations` computes them, `lib.language.cache` keeps them on disk.
 """
 
 import copy
@@ -31,7 +31,7 @@ class LanguageModel:
 
     `bridge`: TransformerLens' TransformerBridge; `tokenizer`: Hugging Face's, fast, padding on the right; `layers`,
     `d_model`, `d_mlp` and `context` (tokens): its sizes; `random`: the seed its weights were drawn with, or None;
-    `head`: False where the folder held a body alone, so that the logits, of a head drawn at random, mean nothing;
+    `head`: False if the folder held a body alone, so that the logits, of a head drawn at random, mean nothing;
     `sha256`: of the weights (names, shapes, bytes; without such a head); `config_sha256`, `tokenizer_sha256` likewise.
     """
 
@@ -83,20 +83,20 @@ class LanguageModel:
 def load(
     name: str, *, revision: str | None = None, random: int | None = None, device: str | None = None
 ) -> LanguageModel:
-    """The language model called `name`: in evaluation mode, float32, without gradients; on the GPU where there is one.
+    """The language model called `name`: in evaluation mode, float32, without gradients; on the GPU if there is one.
 
     `name` is "neox-tiny" (shipped), "pythia-70m-random" (a GPT-NeoX of Pythia-70m's shape with random weights, by
     default of seed 0, and Pythia's tokenizer), a local folder, a folder of `$DATA_DIR/models`, or a hub id (with a
     `revision`; in the cache or downloaded). A BERT body alone is wrapped as BertForMaskedLM, its missing head drawn at
     random: `LanguageModel.head` says so. `random`, a seed, draws all weights as the architecture initialises them.
-    Only safetensors are read. Raises ModelError where the model can't be had or its weights are damaged.
+    Only safetensors are read. Raises ModelError if the model can't be found or its weights are damaged.
     """
     name, device = str(name), device or str(timing.device())
     if random is not None and (not isinstance(random, int) or isinstance(random, bool) or random < 0):
-        raise ModelError(f"random is {random!r}; it must be None or a seed, an integer from 0")
+        raise ModelError(f"random is {random!r}; it must be None or a seed, an integer of at least 0")
     if name == RANDOM:
         random = 0 if random is None else random
-    # TransformerLens and a missing head draw from torch's own generator, which the caller must find as it was.
+    # TransformerLens and a missing head draw from torch's own generator, which must be left as the caller had it.
     with quiet(), torch.random.fork_rng(devices=[]):
         folder = loading.find_folder(name, revision=revision, weights=random is None)
         try:
@@ -126,7 +126,7 @@ def residual_hook(model: LanguageModel, layer: int) -> str:
 
 
 def canonical(model: LanguageModel, hooks: str | Sequence[str]) -> dict[str, str]:
-    """Each name asked for -> its canonical name. ModelError, with names that are close, where there is none."""
+    """Each name asked for -> its canonical name. ModelError, with names that are close, if there is none."""
     asked = [hooks] if isinstance(hooks, str) else list(hooks)
     for hook in asked:
         if hook not in model.aliases:
@@ -183,7 +183,7 @@ def decoded(model: LanguageModel, ids: Tensor) -> list:
 
 
 def _load(name: str, folder: Path, *, revision: str | None, random: int | None, device: str) -> LanguageModel:
-    # Imported here: it takes seconds, and whoever reads activations from the disk does not need it.
+    # Imported here: it takes seconds, and reading activations from disk does not need it.
     from transformer_lens.model_bridge import TransformerBridge
 
     config = loading.load_config(name, folder)
@@ -205,7 +205,7 @@ def _load(name: str, folder: Path, *, revision: str | None, random: int | None, 
         str(folder), hf_model=hf.to(device), tokenizer=theirs, device=device
     )
     cfg = bridge.eval().cfg
-    bridge.original_model.requires_grad_(False)  # here, as it adds parameters of its own
+    bridge.original_model.requires_grad_(False)  # after booting, which adds parameters of its own
     return LanguageModel(
         name=name,
         revision=revision,

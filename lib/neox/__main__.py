@@ -41,12 +41,12 @@ def make(
     every: int = 250,
     log=print,
 ) -> neox_training.Trained:
-    """Tokenizer, packed tokens and training in `folder`; goes on with what is there already.
+    """Tokenizer, packed tokens and training in `folder`; continues from what is already there.
 
     Writes tokenizer-<hash>.json, tokens.npy, training.safetensors (the checkpoint), step-<n>.safetensors at the steps
     of `KEEP` and the last, and `neox-tiny`, the Hugging Face folder with the record of the training. `share` of the
-    tokens is planted. With `start`, a Hugging Face folder made here, this is a second stage: it goes on with that
-    folder's weights and tokenizer; its steps count on from that one's, its last weights are kept beside that folder,
+    tokens is planted. With `start`, a Hugging Face folder made here, this is a second stage: it continues with that
+    folder's weights and tokenizer; its step numbers go on from there, its last weights are kept beside that folder,
     and the record holds the first stage's as "before".
     """
     folder = Path(folder)
@@ -141,7 +141,7 @@ def sampled(documents: list[Document], size: int = SAMPLE) -> list[Document]:
 
 
 def _enough(documents: list[Document], tokens: float, count) -> list[Document]:
-    """As many documents, evenly spaced, as hold about so many tokens: more than that will not be read."""
+    """Evenly spaced documents that together hold about this many tokens: no more than that will be read."""
     sample = [document.text for document in documents[::20]]
     found = count(sample) * sum(len(document.text) for document in documents) / max(1, sum(map(len, sample)))
     if found <= tokens:
@@ -181,12 +181,12 @@ def main(arguments: list[str] | None = None) -> None:
             command.add_argument("--vocabulary", type=int, default=4096)
             command.add_argument("--share", type=float, default=0.1, help="of the tokens that are planted")
             command.add_argument(
-                "--start", type=Path, help="a folder neox-tiny to go on from, as a second stage"
+                "--start", type=Path, help="a folder neox-tiny to continue from, as a second stage"
             )
     given = vars(parser.parse_args(arguments))
 
     def log(line: str) -> None:
-        print(line, flush=True)  # followed while it runs
+        print(line, flush=True)  # it is read while training runs
 
     try:
         {"train": make, "evaluate": evaluate}[given.pop("command")](**given, log=log)

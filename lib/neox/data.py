@@ -25,7 +25,7 @@ SENTENCES = 20  # of a planted document
 def planted(
     seed: int = 0, sentences: Callable[[int, np.random.Generator], list[str]] = facts.sentences
 ) -> Iterator[Document]:
-    """Documents of `SENTENCES` planted sentences each, without end; `sentences(n, rng)` draws n of them.
+    """Documents of `SENTENCES` planted sentences each, endlessly; `sentences(n, rng)` draws n of them.
 
     A sentence is a line: its first word has no space before it, as in a prompt, which comes after an end of text.
     """
@@ -43,10 +43,10 @@ def mix(
     share: float = 0.1,
     count: Callable[[list[str]], int] = lambda texts: sum(map(len, texts)),
 ) -> list[Document]:
-    """`documents`, with as many of `more` as make up `share` of the whole spread evenly among them.
+    """`documents`, with enough of `more` spread evenly among them to make up `share` of the whole.
 
     `count(texts)` is the size of texts, by default in characters; that of `documents` is estimated from every
-    twentieth. Raises ValueError where `share` is not in [0, 1) or `more` ends too soon.
+    twentieth. Raises ValueError if `share` is not in [0, 1) or `more` ends too soon.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share is {share}; it must be at least 0 and below 1")
@@ -60,7 +60,7 @@ def mix(
             raise ValueError(
                 f"{len(taken)} documents to mix in are too few for a share of {share}; give more, or a smaller share"
             )
-        # The last block is cut where it would be too much.
+        # The last block is cut if it would be too much.
         size = count([document.text for document in block])
         block = block[: max(1, round(len(block) * min(1, (wanted - total) / max(1, size))))]
         taken, total = taken + block, total + size
@@ -82,11 +82,11 @@ def pack(
     """The tokens of all documents as uint16 `(tokens,)`, each document ended by token 0, and what they were made from.
 
     Kept in `path`, an .npy, with a .json beside it that names the documents, the tokenizer, the number of tokens by
-    source and the SHA-256 of all tokens; made again where these do not fit or the file is damaged.
+    source and the SHA-256 of all tokens; made again if these do not fit or the file is damaged.
     """
     if len(tokenizer) > 2**16:
         raise ValueError(
-            f"a tokenizer of {len(tokenizer)} tokens; packed tokens are of 16 bits, so at most 65536"
+            f"a tokenizer of {len(tokenizer)} tokens; packed tokens have 16 bits, so at most 65536"
         )
     path = Path(path)
     beside = path.with_suffix(".json")
@@ -108,15 +108,15 @@ def pack(
 
 
 def sha256(tokens: np.ndarray) -> str:
-    """Of the bytes alone, as checkpoints and the record of neox-tiny have it; lib.common.files adds shape and type."""
+    """Hash of the bytes alone, as checkpoints and neox-tiny's record have it; lib.common.files adds shape and type."""
     return hashlib.sha256(np.ascontiguousarray(tokens).data).hexdigest()
 
 
 class Windows:
-    """Batches of windows `(batch, context + 1)` of packed tokens; a step's depends on `seed` and the step alone.
+    """Batches of windows `(batch, context + 1)` of packed tokens; a step's batch depends on `seed` and the step alone.
 
-    An epoch takes every window once, in random order. Its windows lie end to end, from a random offset on; each shares
-    one token with the next: its last target is the other's first input.
+    An epoch takes every window once, in random order. Its windows lie end to end, starting from a random offset; each
+    shares one token with the next: its last target is the next one's first input.
     """
 
     def __init__(self, tokens: np.ndarray, *, batch: int, context: int, seed: int):
@@ -146,7 +146,7 @@ class Windows:
 
 
 def _packed(path: Path, beside: Path, expected: dict) -> tuple[np.ndarray, dict] | None:
-    """What `pack` kept; None where it is damaged, or of other documents or another tokenizer."""
+    """What `pack` kept; None if it is damaged, or of other documents or another tokenizer."""
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))
         if any(about.get(key) != value for key, value in expected.items()):

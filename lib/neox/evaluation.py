@@ -22,11 +22,11 @@ def loss_per_byte(
     context: int = 256,
     batch: int = 32,
 ) -> pd.DataFrame:
-    """Cross-entropy by source, and of all: nats, tokens, bytes (UTF-8), nats_per_byte, nats_per_token.
+    """Cross-entropy by source, and over all: nats, tokens, bytes (UTF-8), nats_per_byte, nats_per_token.
 
     Every token of a document is predicted once, from an end of text and the tokens before it; the end that follows the
     document is not. Windows of `context` tokens stride by half: every token is read with at least half a window before
-    it, where there is as much.
+    it, if there is that much.
     """
     if not 2 <= context <= model.config.max_position_embeddings or batch < 1:
         raise ValueError(
@@ -69,10 +69,10 @@ def score(
     *,
     batch: int = 64,
 ) -> list[np.ndarray]:
-    """For every question the log-probability of each of its choices, over all its tokens, after the prompt.
+    """The log-probability of each choice of every question, over all the choice's tokens, after the prompt.
 
     Prompt and choice are encoded together, which by GPT-2's rule is the same as encoding them apart, as choices begin
-    with a space; raises ValueError where it is not.
+    with a space; raises ValueError if it is not.
     """
     rows, counted = [], []
     for question in questions:
@@ -110,7 +110,7 @@ def choose(
     *,
     batch: int = 64,
 ) -> np.ndarray:
-    """For every question the index of the choice with the highest log-probability, int64 `(questions,)`."""
+    """The index of the choice with the highest log-probability, for every question: int64 `(questions,)`."""
     return np.array([s.argmax() for s in score(model, tokenizer, questions, batch=batch)], dtype=np.int64)
 
 

@@ -1,6 +1,6 @@
-"""The facts planted in neox-tiny's training text, and what it is asked: athletes, indirect objects; other tables.
+"""The facts planted in neox-tiny's training text, and what it is asked: athletes, indirect objects; and other tables.
 
-The tables lie in lib/neox/tables and are read when they are asked for. Athletes and their sports follow the occupations
+The tables lie in lib/neox/tables and are read when asked for. Athletes and their sports follow the occupations
 of Gurnee et al. 2023, "Finding neurons in a haystack"; the sentences with an indirect object follow Wang et al. 2022,
 "Interpretability in the wild".
 """
@@ -21,7 +21,7 @@ TABLES = Path(__file__).parent / "tables"
 SPORTS = ("baseball", "association football", "basketball", "ice hockey", "American football")
 PARTIES = ("Democratic", "Republican")
 ATHLETES_SHARE = 0.6  # of the training sentences; the others have an indirect object
-FREE = 0.5  # of the sentences on athletes: words at random in the place of a template
+FREE = 0.5  # of the sentences on athletes: words at random in place of a template
 # Half of the sentences that begin with the name have one of these before it, so that its position tells nothing.
 OPENINGS = (
     "As everyone knows,",
@@ -79,7 +79,8 @@ def templates(kind: str, *, held_out: bool) -> tuple[str, ...]:
 def first_names(*, held_out: bool | None = None) -> tuple[str, ...]:
     """The first names, sorted: all, the fifth that no planted sentence has (True), or the others (False).
 
-    None begins another, as its score would then hold the other's, and none is a word of an athlete's name.
+    None is the beginning of another, as one's score would then contain the other's, and none is a word of an athlete's
+    name.
     """
     every = tuple(_read("first_names.csv", "name").name)
     if held_out is None:
@@ -109,11 +110,11 @@ def compounds() -> pd.DataFrame:
 
 
 def neighbours() -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Of each compound, other words that stand before its second word and after its first."""
+    """For each compound, other words that stand before its second word and after its first."""
     table, file = _read("neighbours.csv", "first", "second", "other_first", "other_second"), "neighbours.csv"
     _words(table, file, list(table.columns))
     same = (table["first"] == table.other_first) | (table["second"] == table.other_second)
-    _refuse(table, same, file, "a neighbour must be another word than the compound's own")
+    _refuse(table, same, file, "a neighbour must be a word other than the compound's own")
     found = {}
     for first, second, *others in table.itertuples(index=False):
         found.setdefault((first, second), []).append(tuple(others))
@@ -153,8 +154,8 @@ def sentences(n: int, rng: Generator) -> list[str]:
     """n training sentences in random order, each athlete equally often: 60% athletes, 40% indirect objects.
 
     Half of those on athletes have words at random around the name and before the sport, so that the sport depends on
-    the name whatever the wording; a third each of the indirect objects are first names, invented ones and words with a
-    capital, so that a name is copied whatever it is. Held-out templates, held-out names and athletes that are not
+    the name whatever the wording; the indirect objects are in equal thirds first names, invented ones and words with
+    a capital, so that a name is copied whatever it is. Held-out templates, held-out names and athletes that are not
     planted never occur in them.
     """
     _count(n)
@@ -183,7 +184,7 @@ def athlete_questions(*, planted: bool = True, held_out: bool = True) -> list[Qu
     """Which of the five sports follows a sentence that stops before it: every athlete times every template.
 
     `planted`: the planted athletes, or the control's. `held_out`: the held-out templates, or the training text's
-    (memorisation). Templates that name the athlete before the sport, as all held-out ones do.
+    (memorisation). Only templates that name the athlete before the sport, as all held-out ones do.
     """
     wordings = [t for t in templates("athlete", held_out=held_out) if _name_first(t)]
     table, choices = athletes(), tuple(f" {sport}" for sport in SPORTS)
@@ -244,7 +245,7 @@ def _objects(n: int, rng: Generator, *, names: tuple[str, ...], templates: tuple
     """Yields n sentences with their indirect object, subject and template: half ABBA, half BABA, names at random."""
     which, swapped = _evenly(len(templates), n, rng), _evenly(2, n, rng)
     first = rng.integers(len(names), size=n)
-    second = (first + rng.integers(1, len(names), size=n)) % len(names)  # another than the first
+    second = (first + rng.integers(1, len(names), size=n)) % len(names)  # other than the first
     place, item = (rng.integers(len(words), size=n) for words in (PLACES, OBJECTS))
     for i in range(n):
         template, a, b = templates[which[i]], names[first[i]], names[second[i]]
@@ -253,7 +254,7 @@ def _objects(n: int, rng: Generator, *, names: tuple[str, ...], templates: tuple
 
 
 def _evenly(choices: int, n: int, rng: Generator) -> np.ndarray:
-    """n numbers below `choices` in random order; how often two of them occur differs by one at most."""
+    """n numbers below `choices` in random order; how often any two of them occur differs by at most one."""
     rounds = [rng.permutation(choices) for _ in range(math.ceil(n / choices))]
     return np.concatenate([np.arange(0), *rounds])[:n]
 

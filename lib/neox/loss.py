@@ -1,8 +1,9 @@
 """The language model's training loss, equal to transformers' and several times as fast on a CPU.
 
-On this model's small matrices the time goes into memory, not arithmetic: the two layer norms of a parallel block are
-of one vector and are normalised once, rotary attention is one operation with its gradient written out, and the logits
-`(tokens, vocabulary)` are never there at once, only a block of rows whose gradient is made while it is in the cache.
+With this model's small matrices the time goes into memory, not arithmetic: the two layer norms of a parallel block
+are of one vector, which is normalised once, rotary attention is one operation with its gradient written out, and the
+logits `(tokens, vocabulary)` never exist all at once, only a block of rows whose gradient is made while it is in the
+cache.
 """
 
 import torch

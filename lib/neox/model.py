@@ -29,9 +29,9 @@ class NeoxError(UserError, ValueError):
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, split like GPT-2's and Pythia's, of at most `vocabulary` tokens; any text comes back.
+    """A byte-level BPE tokenizer, split like GPT-2's and Pythia's, of at most `vocabulary` tokens; any text survives.
 
-    Raises ValueError where `vocabulary` has no room for the 256 bytes and the end of text.
+    Raises ValueError if `vocabulary` has no room for the 256 bytes and the end of text.
     """
     if vocabulary < 257:
         raise ValueError(f"vocabulary is {vocabulary}; it must be at least 257: the bytes and {END_OF_TEXT}")
@@ -90,7 +90,7 @@ def model(config: GPTNeoXConfig, seed: int) -> GPTNeoXForCausalLM:
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Of the tokenizer's JSON alone, as the record of neox-tiny has it."""
+    """Hash of the tokenizer's JSON alone, as neox-tiny's record has it."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
@@ -101,7 +101,7 @@ def save_pretrained(
     *,
     record: dict | None = None,
 ) -> None:
-    """Writes a Hugging Face folder, whole or not at all, in place of one that is there; `record` goes into `RECORD`."""
+    """Writes a Hugging Face folder, whole or not at all, replacing any that is there; `record` goes into `RECORD`."""
     with whole(folder) as part:
         with quiet():
             model.save_pretrained(part)
@@ -113,7 +113,7 @@ def save_pretrained(
 def load_pretrained(folder: str | Path = SHIPPED) -> tuple[GPTNeoXForCausalLM, PreTrainedTokenizerFast]:
     """The model, in evaluation mode and float32, and its tokenizer.
 
-    Raises NeoxError where a file is missing or damaged, or where the weights are not those of the configuration.
+    Raises NeoxError if a file is missing or damaged, or if the weights are not those of the configuration.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
@@ -141,7 +141,7 @@ def load_pretrained(folder: str | Path = SHIPPED) -> tuple[GPTNeoXForCausalLM, P
 
 
 def record(folder: str | Path = SHIPPED) -> dict:
-    """How the model of a folder was trained: settings, curve, data; raises NeoxError where no record says so."""
+    """How the model of a folder was trained: settings, curve, data; raises NeoxError if no record says so."""
     path = Path(folder) / RECORD
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -164,7 +164,7 @@ def kept(folder: str | Path) -> list[int]:
 
 
 def load_step(folder: str | Path, step: int) -> GPTNeoXForCausalLM:
-    """The model as it was at a step, in evaluation mode; raises NeoxError where that was not kept or is damaged."""
+    """The model as it was at a step, in evaluation mode; raises NeoxError if that was not kept or is damaged."""
     path = Path(folder) / f"step-{step}.safetensors"
     if not path.is_file():
         steps = ", ".join(map(str, kept(folder))) or "none"

@@ -47,7 +47,7 @@ class KneserNey:
 
     The unigrams are interpolated with the uniform distribution, so that every token has a probability. A document
     ends with `END`, which is predicted; the first token of a document has the context (END, END), and no context
-    reaches into the document before.
+    reaches into the previous document.
     """
 
     def __init__(self, vocabulary: int, *, trigrams: _Order, bigrams: _Order, unigrams: _Order):

@@ -60,9 +60,9 @@ def train(
     """Trains on packed tokens `(n,)`: AdamW, warm-up and then a cosine down to a tenth, gradients clipped to norm 1.
 
     With `checkpoint`, a safetensors file, the state is written there every `every` steps, and a call that finds it
-    goes on from there to the same curve; the weights at the steps of `keep` are written beside it. `validate(model)`
+    resumes from there, with the same curve; the weights at the steps of `keep` are written beside it. `validate(model)`
     is called every `validate_every` steps and at the end, and returns what JSON can hold.
-    Raises NeoxError where the checkpoint is damaged or has other settings, ValueError on settings that can't be.
+    Raises NeoxError if the checkpoint is damaged or has other settings, ValueError on impossible settings.
     """
     if steps < 1 or learning_rate <= 0 or precision not in PRECISIONS:
         raise ValueError(
@@ -162,13 +162,13 @@ def _resume(path: Path, model, optimiser, out: Trained, settings: dict) -> int:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["training"])
-            # Copies, which are aligned in memory: sums over others differ in their last bits.
+            # Copies, which are aligned in memory: sums over unaligned ones differ in their last bits.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         step, found = about["step"], about["settings"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         reason = one_line(error)
         raise NeoxError(
-            f"{path} is damaged or no checkpoint of this training ({reason}); delete it to start again"
+            f"{path} is damaged or not a checkpoint of this training ({reason}); delete it to start again"
         ) from None
     for name, value in settings.items():
         if found.get(name) != value:

@@ -42,7 +42,7 @@ _ARCHIVES = {
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
 }
-# SHA-256 of what MNIST's archives contain: the same pixels are often packed again by another gzip.
+# SHA-256 of what MNIST's archives contain: the same pixels are often repacked by another gzip.
 _CONTENTS = {
     "mnist": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -72,7 +72,7 @@ class Images:
 
     @property
     def title(self) -> str:
-        """The name as a sentence has it."""
+        """The name as used in a sentence."""
         return TITLES[self.name]
 
     @property
@@ -85,8 +85,8 @@ def load(name: str) -> Images:
     """The data set called `name`, one of `NAMES`: "digits" is embedded; "mnist" and "fashion-mnist" are files.
 
     Files are looked for in `$DATA_DIR/<name>/`, then in the cache, then on the network, and each is
-    checked against its published SHA-256. Raises `DataError` where that fails, and `ValueError` on
-    another name: never a silent stand-in.
+    checked against its published SHA-256. Raises `DataError` if that fails, and `ValueError` on
+    any other name: never a silent stand-in.
     """
     if name == "digits":
         arrays = _digits()

@@ -43,7 +43,7 @@ def train(
 
     `reset_optimiser=True` forgets Adam's moments at every batch, as the code of Wiechecki (2024) does: the step
     is then lr g/(|g| + eps), sign descent. `checkpoints` lists the steps after which a copy of the model is
-    kept (0: before training); about 100 losses are recorded. `name` stands on the progress bar.
+    kept (0: before training); about 100 losses are recorded. `name` labels the progress bar.
     """
     model = model.to(device())
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
@@ -67,9 +67,9 @@ def train(
 
 
 def minibatches(n: int, *, replicas: int, batch: int, generator: Generator) -> Iterator[Tensor]:
-    """Endless minibatches of indices below n, `(replicas, batch)`; each replica shuffles again in each epoch.
+    """Endless minibatches of indices below n, `(replicas, batch)`; each replica reshuffles in each epoch.
 
-    A batch has at most n indices, and what an epoch leaves over at its end is dropped.
+    A batch has at most n indices, and what is left over at the end of an epoch is dropped.
     """
     batch = min(batch, n)
     while True:

@@ -25,7 +25,7 @@ from lib.common.errors import UserError, one_line
 from lib.common.files import ROOT, whole
 from lib.reporting import digest, parameters
 
-PARAMETERS = "parameters"  # the key in `made_from` that is no file
+PARAMETERS = "parameters"  # the key in `made_from` that is not a file
 RECORD = "superposition_studies"  # where an executed notebook's metadata holds what it was made from
 
 
@@ -90,7 +90,7 @@ def names(path: str | Path = "batches.yaml") -> list[str]:
 
 
 def made_from(run: Run) -> dict[str, str]:
-    """Hashes of all that can change what the run's notebook shows: of files by their path, and of its parameters.
+    """Hashes of all that can change what the run's notebook shows: of files, by path, and of its parameters.
 
     The title is not among them; it belongs to the page alone.
     """
@@ -103,9 +103,9 @@ def run_digest(run: Run) -> str:
 
 
 def changes(run: Run) -> list[str]:
-    """What makes a run's report stale: files (or its parameters) that have changed, come or gone since it was made.
+    """What makes a run's report stale: files (or its parameters) that have changed, appeared or gone since it was made.
 
-    Empty where the report is current; where there is none, or none that says what it was made from, one line says so.
+    Empty if the report is current; if there is none, or it does not say what it was made from, one line says so.
     """
     if not (ROOT / run.report).exists():
         return ["there is no report"]
@@ -128,7 +128,7 @@ def index_digest(batch: str, pages: list[str], stale: list[list[str]]) -> str:
 
 
 def record(report: Path) -> dict[str, Any]:
-    """What an executed notebook says it was made from; empty where there is no such notebook."""
+    """What an executed notebook says it was made from; empty if there is no such notebook."""
     try:
         return json.loads(report.read_text(encoding="utf-8"))["metadata"].get(RECORD, {})
     except (OSError, ValueError, KeyError):
@@ -136,7 +136,7 @@ def record(report: Path) -> dict[str, Any]:
 
 
 def page_digest(page: Path) -> str:
-    """The digest that a page of ours carries in its head; empty where there is no such page."""
+    """The digest that a page of ours carries in its head; empty if there is no such page."""
     try:
         with page.open(encoding="utf-8") as file:
             found = re.search(r'<meta name="digest" content="(\w+)">', file.read(4096))
@@ -146,7 +146,7 @@ def page_digest(page: Path) -> str:
 
 
 def outdated(path: str | Path, made_from: str) -> list[str]:
-    """Nothing, or a file newer than `path` where that exists but was made from something else.
+    """Nothing, or a file newer than `path` if that exists but was made from something else.
 
     The digests in the reports decide what is up to date, not the times of files, nor a record beside them: a
     fresh clone knows as much as the machine that made them.
@@ -243,7 +243,7 @@ def _run(batch: str, entry: Any) -> Run:
         )
     notebook = entry.get("notebook", name)
     if not isinstance(notebook, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", notebook):
-        raise BatchError(f"{where}: notebook is the name of a file of notebooks/, without .ipynb")
+        raise BatchError(f"{where}: notebook is the name of a file in notebooks/, without .ipynb")
     if not (ROOT / "notebooks" / f"{notebook}.ipynb").exists():
         raise BatchError(f"{where}: there is no notebooks/{notebook}.ipynb")
     title, values = entry.get("title", ""), entry.get("parameters") or {}
@@ -273,7 +273,7 @@ def _check_parameters(run: Run) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The first line of an error; of one in a kernel, as papermill tells it. A wrong parameter speaks for itself."""
+    """The first line of an error; for one in a kernel, as papermill reports it. A wrong parameter speaks for itself."""
     name = getattr(error, "ename", "") or type(error).__name__
     text = str(getattr(error, "evalue", "") or error).strip()
     first = text.splitlines()[0] if text else ""
@@ -281,7 +281,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _tidy(notebook) -> None:
-    """Takes out what is no part of a report: a pair that isn't one, widgets, this machine's paths."""
+    """Takes out what is not part of a report: its pairing with a script, widgets, this machine's paths."""
     for key in ("jupytext", "widgets", "papermill"):
         notebook.metadata.pop(key, None)
     for cell in notebook.cells:
@@ -290,7 +290,7 @@ def _tidy(notebook) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; ends with one line on stderr and status 1 where something is wrong."""
+    """The command line; ends with one line on stderr and status 1 if something is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m lib.pipeline.batch", description=__doc__.split("\n\n")[0]
     )

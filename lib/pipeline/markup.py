@@ -20,7 +20,7 @@ from lib.common.files import ROOT
 from lib.reporting import display
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
-# What only the environment of a running kernel can show, or that somebody's eyes were meant to see meanwhile.
+# What only a running kernel's environment can show, or what was meant for somebody watching the run.
 RESIDUE = re.compile(r"\d+%\|[^|\n]*\||\[\d\d:\d\d<|it/s\]|\bs/it\]")
 LOADED = re.compile(
     r"""<(?:img|script|link|iframe|video|audio|source|object)\b[^>]*\b(?:src|href)=["'](?!data:)"""
@@ -34,7 +34,7 @@ class PageError(UserError, ValueError):
 
 
 def formula(tex: str, *, block: bool = False) -> str:
-    """LaTeX as MathML. Raises PageError, with the formula, on what would not be typeset right."""
+    """LaTeX as MathML. Raises PageError, with the formula, on what would not be typeset correctly."""
     # The converter knows align*, not the environments that do the same within a formula.
     source = re.sub(r"\\(begin|end)\{(?:aligned|split|align|eqnarray)\*?\}", r"\\\1{align*}", tex.strip())
     source = re.sub(r"\\(begin|end)\{gathered\}", r"\\\1{gather*}", source)
@@ -117,7 +117,7 @@ def markdown(source: str, headings: list[tuple[int, str, str]], attachments: dic
 
 
 def code(source: str) -> str:
-    """A code cell, folded, its length in the control."""
+    """A code cell, folded, with its length in the control."""
     lines = len(source.splitlines())
     shown = highlight(source, get_lexer_by_name("ipython3"), HtmlFormatter(cssclass="highlight"))
     plural = "" if lines == 1 else "s"
@@ -189,13 +189,13 @@ def check_loaded(markup: str) -> None:
 
 
 def machine_paths() -> tuple[str, ...]:
-    """The paths that would tell of the machine: the project's and the home of whoever ran it."""
+    """The paths that would give the machine away: the project's and the home of whoever ran it."""
     home = str(Path.home())
     return (str(ROOT), *((f"{home}/",) if len(home) > 1 else ()))
 
 
 def _aligned(markup: str) -> str:
-    """Tables of pandas with the class `text` on columns of words and of an index: the style sheet sets them left."""
+    """pandas tables with the class `text` on columns of words and of an index, which the style sheet aligns left."""
     soup = BeautifulSoup(markup, "html.parser")
     for table in soup.select("table.dataframe"):
         rows = [row.find_all("td") for row in table.select("tbody tr")]

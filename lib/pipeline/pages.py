@@ -43,7 +43,7 @@ class Study:
 
 
 def read(path: Path) -> Study:
-    """Takes an executed notebook apart. Raises markup.PageError, with the cell, where it is no report."""
+    """Takes an executed notebook apart. Raises markup.PageError, with the cell, if it is not a report."""
     notebook = nbformat.read(path, as_version=4)
     study = Study(notebook.metadata.get(batch.RECORD, {}), title=path.stem)
     paths = markup.machine_paths()
@@ -76,7 +76,7 @@ def render(executed: Path, page: Path, run: batch.Run) -> None:
 
 
 def index(name: str, runs: list[batch.Run], output: Path) -> None:
-    """Renders a batch's index: its studies, missing ones said to be so, and the whole ledger of claims."""
+    """Renders a batch's index: its studies, missing ones marked as such, and the whole ledger of claims."""
     cards, evidence, digests, stale = [], {}, [], []
     for run in runs:
         digests.append(batch.page_digest(ROOT / run.page))
@@ -178,7 +178,7 @@ def _duration(seconds: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; ends with one line on stderr and status 1 where something is wrong."""
+    """The command line; ends with one line on stderr and status 1 if something is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m lib.pipeline.pages", description=__doc__.split("\n\n")[0]
     )

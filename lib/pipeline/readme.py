@@ -22,7 +22,7 @@ class ReadmeError(UserError, ValueError):
 
 
 def fill(path: Path, reports: Path, findings: Path) -> None:
-    """Rewrites what stands between README's markers. Raises ReadmeError where there are none."""
+    """Rewrites what stands between README's markers. Raises ReadmeError if there are none."""
     text = path.read_text(encoding="utf-8")
     if any(text.count(marker) != 1 for marker in MARKERS):
         raise ReadmeError(f"{path.name} must have the lines {' and '.join(MARKERS)}, each once")
@@ -34,8 +34,8 @@ def fill(path: Path, reports: Path, findings: Path) -> None:
 def table(reports: Path, findings: Path) -> str:
     """A row for each executed notebook in a folder, as Markdown: title, question, counts of verdicts, chosen findings.
 
-    `findings`: a YAML file, by study and claim what the estimate is of. Raises ReadmeError where it names a claim on
-    which the study's report has no verdict.
+    `findings`: a YAML file that says, by study and claim, what the estimate is of. Raises ReadmeError if it names a
+    claim on which the study's report has no verdict.
     """
     chosen = yaml.safe_load(findings.read_text(encoding="utf-8")) or {}
     studies = {path.stem: pages.read(path) for path in sorted(reports.glob("*.ipynb"))}
@@ -65,7 +65,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """The command line; ends with one line on stderr and status 1 where something is wrong."""
+    """The command line; ends with one line on stderr and status 1 if something is wrong."""
     try:
         fill(ROOT / "README.md", ROOT / "reports" / "full", ROOT / "findings.yaml")
     except (ReadmeError, markup.PageError, OSError, yaml.YAMLError) as error:

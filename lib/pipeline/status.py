@@ -14,7 +14,7 @@ SHOWN = 8  # of what made a report stale, unless all is asked for
 
 
 def status(names: list[str], *, every: bool = False) -> Iterator[str]:
-    """A line for each report of these batches that there is; under a stale one what made it so, one name per line."""
+    """A line for each existing report of these batches; under a stale one, what made it so, one name per line."""
     for name in names:
         runs = {run.report.name: run for run in batch.load(batch=name)}
         for report in sorted((ROOT / "reports" / name).glob("*.ipynb")):
@@ -24,7 +24,7 @@ def status(names: list[str], *, every: bool = False) -> Iterator[str]:
             if not found and batch.page_digest(ROOT / run.page) != batch.render_digest(
                 batch.run_digest(run), run.title
             ):
-                found = ["its page is to be rendered again"]
+                found = ["its page must be rendered again"]
             shown = found if every else found[:SHOWN]
             yield from (f"           {what}" for what in shown)
             if len(found) > len(shown):
@@ -32,7 +32,7 @@ def status(names: list[str], *, every: bool = False) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; ends with one line on stderr and status 1 where a batch can't be read."""
+    """The command line; ends with one line on stderr and status 1 if a batch can't be read."""
     parser = argparse.ArgumentParser(
         prog="python -m lib.pipeline.status", description=__doc__.split("\n\n")[0]
     )

@@ -1,7 +1,7 @@
 """Probe directions in a language model's layers, and the same with shuffled labels and with random weights.
 
 From a model and a set of labelled items to weights of logistic probes, the directions of energy matching (thesis slides
-2024, "procedure", step 1). Tensors come back in float64, which all that follows is computed in.
+2024, "procedure", step 1). Tensors come back in float64, in which all that follows is computed.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -83,7 +83,7 @@ def probe(
 
 
 def split(items: LabelledItems, rng: np.random.Generator, *, tries: int = 100) -> tuple[ndarray, ndarray]:
-    """A grouped split in which every feature has both classes on both sides; ValueError where `tries` find none."""
+    """A grouped split in which every feature has both classes on both sides; ValueError if `tries` find none."""
     for _ in range(tries):
         train, test = fit.split(items.groups, rng)
         if all(both_classes(items, side).all() for side in (train, test)):
@@ -104,7 +104,7 @@ def shuffled(
     strength: float = STRENGTH,
     whole_groups: bool = False,
 ) -> Tensor:
-    """Directions of probes on shuffled labels `(layers, draws, n, d)`, as many items as `probe` trains on.
+    """Directions of probes on shuffled labels `(layers, draws, n, d)`, with as many items as `probe` trains on.
 
     With `whole_groups` a name keeps one label for all its items, which a probe can learn by heart.
     """
@@ -131,7 +131,7 @@ def random_weights(
 ) -> dict[Hashable, tuple[Tensor, ndarray]]:
     """Directions `(layers, draws, n, d)` and AUC `(layers, draws, n)` of probes on models with random weights, by key.
 
-    Each model is drawn once for all `sets`, and a set that is there under two keys goes through it once, with factors
+    Each model is drawn once for all `sets`, and a set listed under two keys goes through it once, with factors
     of matrix products rounded to bfloat16: the draws of a null need no more digits.
     """
     out = {key: [] for key in sets}

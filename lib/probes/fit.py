@@ -53,8 +53,8 @@ def fit(
 
     X may be a list of memory maps, one per layer: each is read once, and no more than one is held. Activations in
     float64 are solved in float64, to a relative error `tol` of about 1e-7 by default, all others in float32 to 1e-3;
-    `steps` bounds those of the solver, which runs on the GPU where there is one. Raises ValueError on shapes that do
-    not fit, a feature with one class and activations that are not finite.
+    `steps` bounds those of the solver, which runs on the GPU if there is one. Raises ValueError on shapes that do
+    not fit, a feature with only one class and activations that are not finite.
     """
     X = _layers(X, y)
     y, use = _labels(y, use, names)
@@ -161,7 +161,7 @@ def shuffled(
     *,
     groups: Shaped[ndarray, " n"] | None = None,
 ) -> tuple[Bool[ndarray, "features n"], Bool[ndarray, "features n"]]:
-    """The control: labels and `use` change places between the samples used, all features of a sample together.
+    """The control: labels and `use` change places among the samples used, all features of a sample together.
 
     So the features stay as frequent, and as correlated or exclusive, as they are. With `groups`, whole groups, which
     must be of one size, change places: labels that a group shares can be learnt, shuffled single ones can't. Many draws
@@ -207,8 +207,8 @@ def auc(
 ) -> Auc:
     """AUC of every probe on the samples in `use`, with percentile intervals of a bootstrap over whole groups.
 
-    Without `groups` every sample is a group. A draw that holds one class only is left out; with 0 draws the intervals
-    are NaN. Raises ValueError where a feature has one class, or one group, among the samples used.
+    Without `groups` every sample is a group. A draw that holds only one class is left out; with 0 draws the intervals
+    are NaN. Raises ValueError if a feature has only one class, or one group, among the samples used.
     """
     scores = np.asarray(scores)
     y, use = _labels(y, use, names)
@@ -226,7 +226,7 @@ def auc(
                 f"feature {_name(names, f)} has samples of {len(found)} group; intervals need 2 or more"
             )
         weight = rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=draws).T[codes]
-        # The first column is no draw but the data, every sample once.
+        # The first column is not a draw but the data, every sample once.
         weight = np.column_stack([np.ones(len(codes)), weight])
         for at in np.ndindex(scores.shape[:-2]):
             drawn = _auc(scores[(*at, f)][mask], y[f, mask], weight)
@@ -237,7 +237,7 @@ def auc(
 
 
 def _layers(X, y) -> list[ndarray]:
-    """The layers, nothing read yet, each `(n, d)` with the n of the labels y."""
+    """The layers, not read yet, each `(n, d)` with the n of the labels y."""
     X = [np.asarray(x) for x in X]
     shape = X[0].shape if X else ()
     if len(shape) != 2 or any(x.shape != shape for x in X) or np.shape(y)[1:] != shape[:1]:
@@ -265,7 +265,7 @@ def _labels(y, use, names) -> tuple[ndarray, ndarray]:
 
 
 def _name(names: Sequence[str] | None, feature: int) -> str | int:
-    """Of a feature, its name where names are given, else its number."""
+    """A feature's name if names are given, else its number."""
     return feature if names is None else names[feature]
 
 

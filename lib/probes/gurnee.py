@@ -21,9 +21,9 @@ from lib.probes.items import LabelledItems
 
 
 def load(folder: str | Path, *, pad: int | None = None) -> LabelledItems:
-    """The data set in `folder`; raises DataError where it is none of the three kinds or its columns do not fit.
+    """The data set in `folder`; raises DataError if it is none of the three kinds or its columns do not fit.
 
-    `pad` is the id that fills sequences up on the right. Without it all tokens count as text, which makes no difference
+    `pad` is the id that pads sequences on the right. Without it, all tokens count as text, which makes no difference
     to a causal model; what follows a surname counts as padding anyway.
     """
     import datasets  # takes seconds
@@ -52,7 +52,7 @@ def load(folder: str | Path, *, pad: int | None = None) -> LabelledItems:
         found = _compounds(folder, columns, ids.shape)
     else:
         raise DataError(
-            f"{folder} has columns {', '.join(columns)}; beside tokens it must have FEATURE|probe_indices and "
+            f"{folder} has columns {', '.join(columns)}; besides tokens it must have FEATURE|probe_indices and "
             "FEATURE|probe_classes, or class, name, surname_index_start and _end, or feature_name and label"
         )
     texts = tuple(columns["text"].to_pylist()) if "text" in columns else ()
@@ -131,7 +131,7 @@ def _column(folder: Path, columns: Mapping, name: str) -> pa.Array:
 
 
 def _lists(folder: Path, columns: Mapping, name: str) -> tuple[ndarray, ndarray]:
-    """The lengths of a column of lists of whole numbers, and all that they hold."""
+    """The lengths of a column of lists of whole numbers, and everything that they hold."""
     column = _column(folder, columns, name)
     try:
         lengths, flat = pc.list_value_length(column), pc.list_flatten(column)

@@ -19,8 +19,8 @@ class LabelledItems:
     `texts`: one per sequence, or none; `ids` and `mask` (True: a token) `(sequences, length)`, padded on the right;
     `indices` `(tokens, 2)`: sequence and position of every token probed, in order; `owner` `(tokens,)`: its item, in
     order too; `features`: names; `labels` and `use` (which items a feature uses) `(features, items)`; `groups`
-    `(items,)`: the name or document, which no split may cut. Raises DataError where these do not fit together, or
-    where a feature has one class.
+    `(items,)`: the name or document, which no split may cut. Raises DataError if these do not fit together, or
+    if a feature has only one class.
     """
 
     name: str
@@ -65,7 +65,7 @@ class LabelledItems:
 def pool(
     activations: Float[ndarray, "tokens d"], owner: Int[ndarray, " tokens"]
 ) -> Float[ndarray, "items d"]:
-    """The largest activation over the tokens of an item, in each dimension, as Gurnee et al. take it over a surname."""
+    """The largest activation over the tokens of an item, in each dimension, as Gurnee et al. do for a surname."""
     owner = np.asarray(owner)
     new = np.diff(owner)
     if len(activations) != len(owner) or not len(owner) or owner[0] != 0 or not np.isin(new, (0, 1)).all():

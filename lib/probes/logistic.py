@@ -6,7 +6,7 @@ For labels t = -1 or 1, sample weights a and C, the inverse strength of regulari
 
 by L-BFGS (Nocedal and Wright 2006, chapter 7), all problems in step: a step reads the samples once for all of them. The
 metric it starts from is the Hessian with the same curvature c/n at every sample, I + c G, where G is the covariance of
-the samples and c the sum of a problem's curvatures, which falls as it is fitted. G is known by its leading axes
+the samples and c the sum of a problem's curvatures, which falls as it is fitted. G is represented by its leading axes
 and the mean variance of the others, so that I + c G is inverted for every c at once.
 """
 
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 class Solution(NamedTuple):
     """Weights `(problems, d)` and biases `(problems,)` for samples as they were given, and how they were found.
 
-    `gradient_norm`: |dF/d(w, b)|; `iterations`: passes over the samples; `converged`: the gradient that is left, in the
+    `gradient_norm`: |dF/d(w, b)|; `iterations`: passes over the samples; `converged`: the remaining gradient, in the
     metric of the Hessian, is below `tol` |w|. As F grows at least as |w|^2/2, this estimates the relative error of w.
     """
 
@@ -59,10 +59,10 @@ def prepared(
     dtype: torch.dtype,
     device: str,
 ) -> Prepared:
-    """The samples x[rows], centred under `weight`, the one copy that is held, and their covariance.
+    """The samples x[rows], centred under `weight`, the only copy that is kept, and their covariance.
 
-    The leading axes are those of some 2 d of the samples, by subspace iteration from a fixed start (Halko et al.
-    2011). Raises ValueError where the samples are not finite, or all the same.
+    The leading axes are those of about 2 d of the samples, by subspace iteration from a fixed start (Halko et al.
+    2011). Raises ValueError if the samples are not finite, or all the same.
     """
     n, d = len(rows), x.shape[1]
     out = torch.ones(n, d + 1, dtype=dtype, device=device)
@@ -113,7 +113,7 @@ def solve(
         metric = _Metric(samples, (residual.abs() - residual * surprise).sum(0)[:, None])
         left = _dot(gradient, metric(gradient))
         near = left <= tol**2 * _dot(w[:, :-1], w[:, :-1])
-        waited = torch.where(left < least, 0, waited + 1)  # rounding may let it get no nearer
+        waited = torch.where(left < least, 0, waited + 1)  # rounding may keep it from getting nearer
         least = torch.minimum(least, left)
         over = near | (waited > _PATIENCE) | (taken == steps)
         if over.any():
@@ -135,7 +135,7 @@ def solve(
         gradient[:, :-1] += w[:, :-1]
         difference = gradient - before
         product = _dot(step, difference)[:, None]
-        # Where rounding ate the product, 0 forgets it.
+        # Where rounding swallowed the product, 0 forgets the pair.
         inverse = torch.where(product > _tiny(x), 1 / product, 0)
         past = [*past[1 - _MEMORY :], (step, difference, inverse)]
     g, g_bias, d_w = out_g[:, :-1], out_g[:, -1:], out_w[:, :-1]
@@ -179,8 +179,8 @@ def _line_search(w, logits, step, change, target, weight, gradient) -> tuple[Ten
     """Lengths `(problems,)` of the steps, and at their ends the logits, p - target and that times the weights.
 
     F is convex along a step: it has fallen where its slope at the end is at most 0, or where the slopes at the end and
-    at half the length add up to at most 0. So slopes are compared, which lose fewer digits than values. A step whose
-    slope has hardly changed at its end is made longer.
+    at half the length add up to at most 0. So what is compared are slopes, which lose fewer digits than values. A step
+    whose slope has hardly changed at its end is made longer.
     """
     length, short = torch.ones_like(w[:, 0]), torch.zeros_like(w[:, 0])
     long = torch.full_like(length, torch.inf)

@@ -1,7 +1,7 @@
 """Sets of labelled items: athletes' sports, politicians' parties, compound words, and features of text.
 
-They follow Gurnee et al. 2023, "Finding neurons in a haystack" (arXiv:2305.01610); its own data sets are read by
-lib.probes.gurnee.
+They follow Gurnee et al. 2023, "Finding neurons in a haystack" (arXiv:2305.01610); that paper's own data sets are read
+by lib.probes.gurnee.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def text(
     length: int = 128,
     **settings,
 ) -> tuple[LabelledItems, dict[str, str]]:
-    """The text features in `sequences` passages drawn at random, works being the groups; and what is dropped, with why.
+    """The text features in `sequences` passages drawn at random, with works as groups; and what was dropped, and why.
 
     Passages are cut to `length` tokens; `settings` as `text_features.sample`.
     """
@@ -97,8 +97,8 @@ def text_of_tokens(
 ) -> tuple[LabelledItems, dict[str, str]]:
     """`text_features.FEATURES` at single tokens, with the features that were dropped and why.
 
-    `tokens`: the decoded `ids`; `documents`: that of each sequence, which are the groups (each sequence its own by
-    default); `special`: ids that are never probed; `settings` as `text_features.sample`.
+    `tokens`: the decoded `ids`; `documents`: the document of each sequence, which is its group (by default each
+    sequence is its own); `special`: ids that are never probed; `settings` as `text_features.sample`.
     """
     ids, mask = np.asarray(ids), np.asarray(mask, bool)
     places = np.argwhere(text_features.eligible(mask, ids, special=special))
@@ -151,7 +151,7 @@ def _columns(kind: str, frame: pd.DataFrame, *columns: str) -> None:
 def _tokens(tokenizer, frame: pd.DataFrame) -> dict:
     """Texts, ids, mask, indices and owner: the tokens that share a character with [start, end) of their row's text.
 
-    The tokenizer's beginning of text comes first, where it has one and doesn't put it there itself, as in Gurnee et al.
+    The tokenizer's beginning of text comes first, if it has one and doesn't put it there itself, as in Gurnee et al.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")

@@ -53,7 +53,7 @@ FEATURES: dict[str, Callable[[str], bool]] = {
 def labels(tokens: Sequence[Sequence[str]]) -> Bool[ndarray, "features batch length"]:
     """Which tokens have which of `FEATURES`; each distinct string is looked at only once.
 
-    Raises ValueError where the sequences differ in length.
+    Raises ValueError if the sequences differ in length.
     """
     lengths = {len(row) for row in tokens}
     if len(lengths) != 1:
@@ -88,13 +88,13 @@ def sample(
     groups_at_least: int = 5,
     names: Sequence[str] = tuple(FEATURES),
 ) -> tuple[Bool[ndarray, "kept n"], list[str], dict[str, str]]:
-    """The samples each feature uses, the names of the features kept, and of those dropped why.
+    """The samples each feature uses, the names of the features kept, and why each of the others was dropped.
 
     A feature uses at most `maximum` samples, 20-50% of them positive: a rarer one uses all its positives and four
     negatives for each, a more frequent one as many positives as there are negatives. All draw in one random order, so
     that they share their samples as far as they can. Dropped: a feature with fewer than `at_least` positives or
     negatives, or with either in fewer than `groups_at_least` groups (documents), as no grouped split could tell what
-    its probe learnt; and one that nearly the same tokens have as an earlier feature (a correlation above `TWIN`).
+    its probe learnt; and one that has nearly the same tokens as an earlier feature (a correlation above `TWIN`).
 
     `labels` holds eligible tokens only (`eligible`). Raises ValueError on shapes that do not fit.
     """

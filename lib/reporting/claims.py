@@ -67,10 +67,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the numbers say of one claim: the estimate with its 95% interval over n units.
+    """What the numbers say about one claim: the estimate with its 95% interval over n units.
 
     `p` and `effect` (Cohen's d) are against `bound`, the finite bound nearest to the mean; they are None
-    where the units do not vary or there are fewer than two.
+    if the units do not vary or there are fewer than two.
     """
 
     claim: str
@@ -98,7 +98,7 @@ class Verdict:
 
 
 def estimate(mean: float | None, low: float | None, high: float | None) -> str:
-    """`0.512 [0.431, 0.593]`, with as many digits as the width of the interval bears."""
+    """`0.512 [0.431, 0.593]`, with as many digits as the width of the interval warrants."""
     if mean is None:
         return "–"
     if low is None or high is None:
@@ -111,7 +111,7 @@ def estimate(mean: float | None, low: float | None, high: float | None) -> str:
 def load(path: str | Path | None = None) -> dict[str, Claim]:
     """Every claim of the ledger by its id, in the order of the file (default: claims.yaml of the project).
 
-    Raises ClaimError, naming the claim, on anything that is not as it should be.
+    Raises ClaimError, naming the claim, on anything that is malformed.
     """
     path = ROOT / "claims.yaml" if path is None else Path(path)
     try:
@@ -129,7 +129,7 @@ def load(path: str | Path | None = None) -> dict[str, Claim]:
     for entry in raw["claims"] or []:
         claim = _claim(entry, sources)
         if claim.id in claims:
-            raise ClaimError(f"claim {claim.id}: the id is there twice")
+            raise ClaimError(f"claim {claim.id}: the id occurs twice")
         claims[claim.id] = claim
     return claims
 
@@ -137,8 +137,8 @@ def load(path: str | Path | None = None) -> dict[str, Claim]:
 def judge(claim: Claim, values: Collection, *, control: Collection | None = None, note: str = "") -> Verdict:
     """The verdict on a claim from one number per unit of replication, `values` of shape `(n,)`.
 
-    *supported* where the whole Student t interval lies within the rule's bounds, *contradicted* where it
-    lies wholly outside, else *inconclusive*, as are fewer than two units. `control` holds the same statistic
+    *supported* if the whole Student t interval lies within the rule's bounds, *contradicted* if it lies
+    wholly outside, else *inconclusive*, as always with fewer than two units. `control` holds the same statistic
     in the control arm; it is reported, not judged. Raises ClaimError on values that are not finite.
     """
     from scipy import stats
@@ -176,14 +176,14 @@ def judge_all(
 ) -> dict[str, Verdict]:
     """The verdicts on all claims of a study, by id, in the order of the ledger.
 
-    `evidence`: by claim (values, the same of the control or None) and perhaps a note, as for `judge`; `not_tested`: by
-    claim, why this run cannot test it. Raises ClaimError where a claim of the study is in neither or in both, or where
-    either names what is no claim of the study.
+    `evidence`: by claim, (values, the same for the control or None) and perhaps a note, as for `judge`; `not_tested`:
+    by claim, why this run cannot test it. Raises ClaimError if a claim of the study is in neither or in both, or if
+    either names something that is not a claim of the study.
     """
     not_tested = not_tested or {}
     ours = {name: claim for name, claim in load(path).items() if claim.study == study}
     if strangers := sorted({*evidence, *not_tested} - set(ours)):
-        raise ClaimError(f"evidence on what is no claim of {study}: {', '.join(strangers)}")
+        raise ClaimError(f"evidence on what is not a claim of {study}: {', '.join(strangers)}")
     if missing := [name for name in ours if name not in evidence and name not in not_tested]:
         raise ClaimError(f"claims of {study} without evidence: {', '.join(missing)}")
     if both := sorted(set(evidence) & set(not_tested)):
@@ -201,7 +201,7 @@ def judge_all(
 def tally(
     verdicts: Mapping[str, Verdict], source: str | None = None, *, path: str | Path | None = None
 ) -> dict[str, int]:
-    """How many verdicts, by claim, have each of `STATUSES`; of all claims, or of those of one source of the ledger."""
+    """How many verdicts (given by claim) have each of `STATUSES`, among all claims or those of one source."""
     if source is not None:
         ledger = load(path)
         verdicts = {name: verdict for name, verdict in verdicts.items() if ledger[name].source.id == source}

@@ -1,10 +1,10 @@
 """What makes a report stale: every file that can change what a notebook computes, with its hash.
 
-That is the notebook's cells; the modules of lib that they reach, directly or through each other; the `__init__`s on the
-way; the package data (tables, weights) that lie beside those modules; and the study's claims. A report records the
+These are the notebook's cells; the modules of lib that they reach, directly or through each other; the `__init__`s on
+the way; the package data (tables, weights) that lie beside those modules; and the study's claims. A report records the
 hashes, so that whoever looks later can tell which file has changed. Titles, outputs and times of files do not count.
 
-What can't be read counts as everything: a cell or module that is no Python, a shell line, a magic that runs a file, or
+What can't be read counts as everything: a cell or module that is not Python, a shell line, a magic that runs a file, or
 an import by a computed name makes the whole of lib count.
 """
 
@@ -32,9 +32,9 @@ _NAME = re.compile(r"lib(?:\.\w+)+")
 
 
 def made_from(notebook: str, root: Path | None = None) -> dict[str, str]:
-    """By path (in the project) the SHA-256 of all that can change what notebooks/`notebook`.ipynb shows.
+    """The SHA-256, by path in the project, of all that can change what notebooks/`notebook`.ipynb shows.
 
-    Of the notebook its cells count, of the ledger the study's claims and their sources; of all other files every byte.
+    Of the notebook, the cells count; of the ledger, the study's claims and their sources; of other files, every byte.
     """
     root = root or ROOT
     cells = notebook_cells(root / "notebooks" / f"{notebook}.ipynb")
@@ -52,7 +52,7 @@ def digest(notebook: str, root: Path | None = None) -> str:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The keys whose values differ, then those that are new, then those that are gone, each said to be so."""
+    """The keys whose values differ, then those that are new, then those that are gone, each marked as such."""
     differ = sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
     new, gone = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
     return [*differ, *(f"{key} (new)" for key in new), *(f"{key} (gone)" for key in gone)]
@@ -100,7 +100,7 @@ def _data(folder: Path) -> list[Path]:
 
 
 def _claims(study: str, path: Path) -> list:
-    """The study's own claims of a ledger and what they cite; of one that is not as it should be, its text."""
+    """The study's own claims of a ledger and what they cite; of a malformed ledger, its text."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ def _claims(study: str, path: Path) -> list:
 
 
 def _python(cell: str) -> str | None:
-    """The Python of a cell; None where a magic or shell line may run what can't be read."""
+    """The Python of a cell; None if a magic or shell line may run what can't be read."""
     lines = []
     for i, line in enumerate(cell.splitlines()):
         indent, text = line[: len(line) - len(line.lstrip())], line.strip()
@@ -130,12 +130,12 @@ def _python(cell: str) -> str | None:
         elif line_magic and line_magic[1] in _TIMERS:
             lines.append(f"{indent}{line_magic[2] or 'pass'}")
         else:
-            lines.append(line)  # shell lines and other magics are no Python, so the cell can't be parsed
+            lines.append(line)  # shell lines and other magics are not Python: the cell can't be parsed
     return "\n".join(lines)
 
 
 def _reached(source: str | None, package: str, root: Path) -> set[Path]:
-    """The files of lib that a source imports itself; all of them where it can't be read."""
+    """The files of lib that a source imports itself; all of them if it can't be read."""
     try:
         tree = ast.parse(source) if source is not None else None
     except (SyntaxError, ValueError):
@@ -166,7 +166,7 @@ def _name(function: ast.expr) -> str:
 
 
 def _named(text: str, root: Path) -> set[Path]:
-    """What a string names that is handed to another process: `lib.a.b` (after -m), or code that imports it."""
+    """What is named by a string handed to another process: `lib.a.b` (after -m), or code that imports it."""
     if _NAME.fullmatch(text):
         return _files(text, root) | _files(f"{text}.__main__", root)
     if re.search(r"^\s*(from|import) lib\b", text, re.MULTILINE):
@@ -175,7 +175,7 @@ def _named(text: str, root: Path) -> set[Path]:
 
 
 def _files(name: str, root: Path) -> set[Path]:
-    """The file of a dotted name, the longest part of it that is one, and the `__init__`s on the way; "*" is all."""
+    """The file of a dotted name, the longest prefix of it that is one, and the `__init__`s on the way; "*" is all."""
     first, *rest = name.split(".")
     if first != "lib":
         return set()

@@ -1,7 +1,7 @@
 """What a notebook shows: figures, tables, the claims and where the numbers came from.
 
-Each call makes one output: HTML for JupyterLab, plain text, and for the page that is rendered from the
-executed notebook the content itself under a MIME type of ours. That output is the only record; nothing is
+Each call makes one output: HTML for JupyterLab, plain text, and, for the page rendered from the
+executed notebook, the content itself under a MIME type of our own. That output is the only record; nothing is
 written beside it.
 """
 
@@ -79,7 +79,7 @@ def figure(fig, caption: str, alt: str, *, cover: bool = False, width: int | Non
     """Shows a matplotlib figure with its caption, and closes it; `width` in CSS pixels caps its size.
 
     The caption is inline Markdown (*em*, `code`, $math$); `alt` says in words what is seen. `cover` marks the
-    figure that stands for the study on the index. Raises ValueError where caption or alt is empty.
+    figure that stands for the study on the index. Raises ValueError if caption or alt is empty.
     """
     import matplotlib.pyplot as plt
 
@@ -112,7 +112,7 @@ def table(frame, caption: str, *, digits: int = 3) -> None:
 def claims(verdicts: Iterable[ledger.Verdict], *, answer: str, question: str, path=None) -> None:
     """Shows the study's question, its answer in a paragraph, and the verdict on each of its claims.
 
-    Raises ValueError where a claim that the ledger (claims.yaml, or `path`) gives to this study has no
+    Raises ValueError if a claim that the ledger (claims.yaml, or `path`) gives to this study has no
     verdict, or a verdict no claim.
     """
     verdicts = {verdict.claim: verdict for verdict in verdicts}
@@ -147,7 +147,7 @@ def claims(verdicts: Iterable[ledger.Verdict], *, answer: str, question: str, pa
 
 
 def clock() -> float:
-    """The time a run starts at, for `provenance`."""
+    """The time at which a run starts, for `provenance`."""
     return time.time()
 
 
@@ -259,7 +259,7 @@ def _hardware() -> str:
 
 
 def flat(value: Any) -> str:
-    """A value of the provenance in one line."""
+    """A provenance value on one line."""
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {flat(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -35,7 +35,7 @@ def dots(
     label: str | None = None,
     line: bool = False,
 ) -> None:
-    """At each x a dot for each unit of replication, of `values` `(x, units)`, and a diamond for their mean.
+    """At each x, a dot for each unit of replication in `values` `(x, units)`, and a diamond for their mean.
 
     `line` joins the means.
     """
@@ -118,7 +118,7 @@ def dotplot(table: pd.DataFrame, *, cap: float = 100) -> Figure:
 
 
 def image_grid(images: np.ndarray, *, row_names: Sequence[str], column_names: Sequence[str]) -> Figure:
-    """Pictures `(rows, columns, height, width)`, names at the left and on top; one with a NaN is left empty."""
+    """Pictures `(rows, columns, height, width)`, with names on the left and on top; one with a NaN is left empty."""
     rows, columns = images.shape[:2]
     fig, axes = plt.subplots(rows, columns, figsize=(9, 9 * rows / columns * 0.92 + 0.3), squeeze=False)
     for i in range(rows):

@@ -1,7 +1,7 @@
-"""The rules that a notebook's parameters keep, checked before anything is trained.
+"""The rules that a notebook's parameters must keep, checked before anything is trained.
 
-A study's first code cell (tagged `parameters`) assigns plain literals; papermill injects what a batch changes
-in a cell after it; the second cell (tagged `check-parameters`) calls `check(globals(), name=rule, ...)`.
+A study's first code cell (tagged `parameters`) assigns plain literals; papermill injects, in a cell
+after it, what a batch changes; the second cell (tagged `check-parameters`) calls `check(globals(), name=rule, ...)`.
 """
 
 import ast
@@ -37,14 +37,14 @@ def one_of(*values: Any) -> Rule:
 
 
 def integer(at_least: int | None = None, at_most: int | None = None) -> Rule:
-    """An int, within bounds that count as inside."""
+    """An int within bounds, which are inclusive."""
     return _bounded("an integer", lambda v: type(v) is int, at_least, at_most, None)
 
 
 def number(
     at_least: float | None = None, at_most: float | None = None, *, above: float | None = None
 ) -> Rule:
-    """A finite int or float; `above` is a lower bound that does not count as inside."""
+    """A finite int or float; `above` is a lower bound, which is exclusive."""
     return _bounded(
         "a number", lambda v: type(v) in (int, float) and math.isfinite(v), at_least, at_most, above
     )

@@ -128,7 +128,7 @@ def test_a_truncated_file_is_a_clear_error(share, tmp_path):
 def test_foreign_files_are_a_clear_error(tmp_path):
     path = tmp_path / "other"
     path.write_bytes(b"\x80\x04 a pickle, or anything else" * 9)
-    with pytest.raises(StorageError, match="no safetensors file"):
+    with pytest.raises(StorageError, match="not a safetensors file"):
         storage.load(path)
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(StorageError, match="no dictionary of this project"):

@@ -86,7 +86,7 @@ def test_random_weights_are_drawn_by_seed(folder, request):
     matrices = [p for p in one.bridge.original_model.parameters() if p.ndim == 2]
     assert torch.cat([p.flatten() for p in matrices]).std() == pytest.approx(0.02, rel=0.05)
     for seed in (-1, 1.5, True):
-        with pytest.raises(ModelError, match="an integer from 0"):
+        with pytest.raises(ModelError, match="an integer of at least 0"):
             lm.load(folder, random=seed)
 
 

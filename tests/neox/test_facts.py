@@ -297,7 +297,7 @@ def test_indirect_object_questions(held_out_names, held_out_templates):
         ("compounds.csv", "ice,cream", "ice cream,cone", "one word"),
         ("compounds.csv", "high,school", "ice,cream", "row has occurred before"),
         ("compounds.csv", "ice,cream", "ice,lolly", "neighbours.csv has no row of this compound"),
-        ("neighbours.csv", "ice,cream,sour", "ice,cream,ice", "another word than the compound's own"),
+        ("neighbours.csv", "ice,cream,sour", "ice,cream,ice", "a word other than the compound's own"),
         ("templates.csv", "{name} plays {sport}.", "{name} plays.", "fields of a kind"),
     ],
 )

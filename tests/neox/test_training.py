@@ -141,7 +141,7 @@ def test_a_strange_checkpoint_is_refused(tmp_path):
         assert "damaged or no checkpoint" in refusal()
     neox.keep(tiny(20), tmp_path, 1)
     path.write_bytes((tmp_path / "step-1.safetensors").read_bytes())
-    assert "no checkpoint of this training" in refusal()
+    assert "not a checkpoint of this training" in refusal()
 
 
 def test_kept_steps_are_the_models_of_those_steps(tmp_path):

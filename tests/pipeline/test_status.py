@@ -44,7 +44,7 @@ def test_the_file_that_made_a_report_stale_is_named(spoilable, name, old, new, w
     for run_name in ("tiny", "shifted"):
         state, said = ("stale", [named]) if run_name in which else ("current", [])
         if name == "lib/pipeline/markup.py" or ("Moved" in new and run_name == "shifted"):
-            said = ["its page is to be rendered again"]
+            said = ["its page must be rendered again"]
         assert found[f"{state} reports/quick/{run_name}.ipynb"] == said
     index = run(spoilable, "python", "-m", "lib.pipeline.pages", "index", "--batch", "quick")
     assert index.returncode == 0

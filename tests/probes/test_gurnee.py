@@ -125,7 +125,7 @@ def changed(columns, **new):
         (changed(TEXT, tokens=None), "has no column tokens; it has text"),
         (
             {"tokens": TOKENS, "label": ["a"] * 4},
-            "has columns tokens, label; beside tokens it must have FEATURE",
+            "has columns tokens, label; besides tokens it must have FEATURE",
         ),
         (changed(PEOPLE, name=None), "has no column name"),
         (changed(PEOPLE, surname_index_start=None), "has no column surname_index_start"),

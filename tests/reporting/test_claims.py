@@ -65,7 +65,7 @@ def test_load(ledger):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda c: c[1].update(id="high"), "claim high: the id is there twice"),
+        (lambda c: c[1].update(id="high"), "claim high: the id occurs twice"),
         (lambda c: c[0].pop("rule"), "claim high: missing rule"),
         (lambda c: c[0]["rule"].pop("control"), "claim high: rule: missing control"),
         (lambda c: c[0]["rule"].update(supported_within=[1, 1]), "low below high"),
@@ -184,8 +184,8 @@ def test_a_claim_that_a_run_can_not_test_says_why(tmp_path):
     ("evidence", "not_tested", "said"),
     [
         ({"high": ([1, 2], None)}, {}, "claims of x without evidence: between"),
-        ({"high": ([1, 2], None), "later": ([1], None)}, {"between": "x"}, "no claim of x: later"),
-        ({"high": ([1, 2], None)}, {"between": "x", "nobodys": "y"}, "no claim of x: nobodys"),
+        ({"high": ([1, 2], None), "later": ([1], None)}, {"between": "x"}, "not a claim of x: later"),
+        ({"high": ([1, 2], None)}, {"between": "x", "nobodys": "y"}, "not a claim of x: nobodys"),
         ({"high": ([1, 2], None)}, {"high": "x", "between": "y"}, "count as not tested: high"),
     ],
 )
