@@ -45,8 +45,8 @@ def bare(tmp_path, monkeypatch) -> Path:
     """A project that has not run, which the modules of lib.reporting and lib.pipeline take for theirs."""
     project = tiny.project(tmp_path / "project")
     from lib.pipeline import batch, pages
-    from lib.reporting import claims, digest, display
+    from lib.reporting import claims, display, staleness
 
-    for module in (batch, claims, pages, digest, display):
+    for module in (batch, claims, pages, staleness, display):
         monkeypatch.setattr(module, "ROOT", project)
     return project

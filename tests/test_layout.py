@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 
 from helpers.tiny import ROOT
-from lib.reporting import digest
+from lib.reporting import staleness
 
 LIB = ROOT / "lib"
 MODULES = sorted(LIB.rglob("*.py"))
@@ -144,5 +144,5 @@ def test_the_arrows_are_those_of_contributing():
 def test_the_digest_and_the_layout_see_the_same_imports():
     for path in MODULES:
         package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
-        seen = {name(p) for p in digest._reached(path.read_text(), package, ROOT)}
+        seen = {name(p) for p in staleness._reached(path.read_text(), package, ROOT)}
         assert set(imports(path)) <= seen, path

@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class DataError(UserError, RuntimeError):
-    """Data that was asked for cannot be obtained; the message says what is missing and how to go on."""
+    """Data that cannot be obtained, or that is not as it should be; the message says what is wrong and how to go on."""
 
 
 def one_line(error: object, length: int = 200) -> str:

@@ -23,7 +23,7 @@ import yaml
 from lib.common import progress
 from lib.common.errors import UserError, one_line
 from lib.common.files import ROOT, whole
-from lib.reporting import digest, parameters
+from lib.reporting import parameters, staleness
 
 PARAMETERS = "parameters"  # the key in `made_from` that is not a file
 RECORD = "superposition_studies"  # where an executed notebook's metadata holds what it was made from
@@ -94,12 +94,12 @@ def made_from(run: Run) -> dict[str, str]:
 
     The title is not among them; it belongs to the page alone.
     """
-    return digest.made_from(run.notebook) | {PARAMETERS: digest.combine(run.parameters)}
+    return staleness.made_from(run.notebook) | {PARAMETERS: staleness.combine(run.parameters)}
 
 
 def run_digest(run: Run) -> str:
     """One hash over `made_from`."""
-    return digest.combine(made_from(run))
+    return staleness.combine(made_from(run))
 
 
 def changes(run: Run) -> list[str]:
@@ -112,19 +112,19 @@ def changes(run: Run) -> list[str]:
     before = record(ROOT / run.report).get("made_from")
     if not isinstance(before, dict):
         return ["the report does not say what it was made from"]
-    return digest.changed(before, made_from(run))
+    return staleness.changed(before, made_from(run))
 
 
 def render_digest(made_from: str, title: str = "") -> str:
     """Hash of all that can change a page: the digest of its executed notebook, its title, and what renders it."""
-    files = digest.files(["from lib.pipeline import pages"], ROOT)
-    return digest.combine([made_from, title, [path.read_text(encoding="utf-8") for path in files]])
+    files = staleness.files(["from lib.pipeline import pages"], ROOT)
+    return staleness.combine([made_from, title, [path.read_text(encoding="utf-8") for path in files]])
 
 
 def index_digest(batch: str, pages: list[str], stale: list[list[str]]) -> str:
     """Hash of all that can change an index: its pages' digests ("" for one that isn't there), `changes`, the ledger."""
     ledger = (ROOT / "claims.yaml").read_text(encoding="utf-8")
-    return render_digest(digest.combine([batch, pages, stale, ledger]))
+    return render_digest(staleness.combine([batch, pages, stale, ledger]))
 
 
 def record(report: Path) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def execute(run: Run) -> None:
         "run": run.name,
         "notebook": run.notebook,
         "parameters": run.parameters,
-        "digest": digest.combine(hashes),
+        "digest": staleness.combine(hashes),
         "made_from": hashes,
         "duration": round(time.time() - started, 1),
     }
@@ -257,7 +257,7 @@ def _run(batch: str, entry: Any) -> Run:
 def _check_parameters(run: Run) -> None:
     """Runs the notebook's own check, as papermill would: defaults, then the run's values, then the check."""
     where = f"batch {run.batch}: run {run.name!r}"
-    cells = digest.notebook_cells(ROOT / "notebooks" / f"{run.notebook}.ipynb")
+    cells = staleness.notebook_cells(ROOT / "notebooks" / f"{run.notebook}.ipynb")
     tagged = {tag: cell["source"] for cell in cells for tag in cell["metadata"].get("tags", [])}
     for tag in ("parameters", "check-parameters"):
         if tag not in tagged:

@@ -4,5 +4,5 @@ parameters  the checks of a notebook's parameters
 claims      the ledger of claims and how one is judged
 display     figures, tables, claims and provenance as outputs
 figures     figures that studies share
-digest      what makes a report stale
+staleness   what makes a report stale
 """

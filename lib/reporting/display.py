@@ -20,7 +20,7 @@ from typing import Any
 
 from lib.common.files import ROOT
 from lib.reporting import claims as ledger
-from lib.reporting import digest
+from lib.reporting import staleness
 
 FIGURE = "application/vnd.superposition-studies.figure+json"
 CLAIMS = "application/vnd.superposition-studies.claims+json"
@@ -157,7 +157,7 @@ def provenance(p, *, notebook: str, data: Mapping[str, Any], seeds: str | list, 
         "parameters": dict(vars(p)),
         "seeds": seeds,
         "commit": _commit(),
-        "source digest": digest.digest(notebook),
+        "source digest": staleness.digest(notebook),
         "data": dict(data),
         "versions": _versions(),
         "hardware": _hardware(),

@@ -1,1 +1,4 @@
-"""For each notebook, in a folder of its name, what it alone needs; a study imports no other study."""
+"""For each notebook, in a folder of its name, what it alone needs; no study imports another.
+
+CONTRIBUTING.md says how to add one.
+"""

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import tiny
 from helpers.tiny import edit
-from lib.reporting import digest
+from lib.reporting import staleness
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def project(bare):
 
 def reached(code, root):
     """Paths in lib of the modules that a cell reaches."""
-    return {path.relative_to(root / "lib").as_posix() for path in digest.modules([code], root)}
+    return {path.relative_to(root / "lib").as_posix() for path in staleness.modules([code], root)}
 
 
 def write(root, path, text):
@@ -42,9 +42,9 @@ def write(root, path, text):
     ],
 )
 def test_an_edit_is_named(project, name, old, new):
-    before = digest.made_from("tiny", project)
+    before = staleness.made_from("tiny", project)
     edit(project / name, old, new)
-    assert digest.changed(before, digest.made_from("tiny", project)) == [name]
+    assert staleness.changed(before, staleness.made_from("tiny", project)) == [name]
 
 
 KINDS = [
@@ -81,7 +81,7 @@ def deep(tmp_path_factory):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_one_byte_of_every_kind_of_file_counts(deep, name):
-    before, path = digest.made_from("deep", deep), deep / name
+    before, path = staleness.made_from("deep", deep), deep / name
     whole = path.read_bytes()
     spoilt = bytearray(whole)
     # A letter in a docstring, a cell, a statement, a table; any byte of weights.
@@ -93,14 +93,14 @@ def test_one_byte_of_every_kind_of_file_counts(deep, name):
     spoilt[place] ^= 1
     try:
         path.write_bytes(spoilt)
-        assert digest.changed(before, digest.made_from("deep", deep)) == [name]
+        assert staleness.changed(before, staleness.made_from("deep", deep)) == [name]
     finally:
         path.write_bytes(whole)
-    assert digest.made_from("deep", deep) == before
+    assert staleness.made_from("deep", deep) == before
 
 
 def test_what_does_not_count(project):
-    before = digest.made_from("tiny", project)
+    before = staleness.made_from("tiny", project)
     edit(project / "lib" / "pipeline" / "pages.py", "import re\n", "import re  # changed\n")
     edit(project / "lib" / "neox" / "__main__.py", "import argparse\n", "import argparse  # help texts\n")
     edit(project / "claims.yaml", "Medians are better", "Medians are worse")  # a claim of no study
@@ -115,11 +115,11 @@ def test_what_does_not_count(project):
             cell.outputs = [nbformat.v4.new_output("stream", text="shown")]
     nbformat.write(notebook, path)
     os.utime(project / "lib" / "reporting" / "display.py")
-    assert digest.made_from("tiny", project) == before
+    assert staleness.made_from("tiny", project) == before
 
 
 def test_what_came_and_went_is_said_to_have(project):
-    before = digest.made_from("tiny", project)
+    before = staleness.made_from("tiny", project)
     write(project, "reporting/table.csv", "1,2\n")
     edit(
         project / "lib" / "reporting" / "display.py",
@@ -127,7 +127,7 @@ def test_what_came_and_went_is_said_to_have(project):
         "import re\nfrom lib.reporting import more\n",
     )
     (project / "lib" / "reporting" / "claims.py").rename(project / "lib" / "reporting" / "more.py")
-    assert digest.changed(before, digest.made_from("tiny", project)) == [
+    assert staleness.changed(before, staleness.made_from("tiny", project)) == [
         "lib/reporting/display.py",
         "lib/reporting/more.py (new)",
         "lib/reporting/table.csv (new)",
@@ -204,14 +204,16 @@ def test_data_counts_with_the_modules_beside_it(house):
     write(house, "a/z.json", "1")
     write(house, "a/tables/__pycache__/y.pyc", "1")
     write(house, "b/tables/w.csv", "1")
-    found = {path.relative_to(house / "lib").as_posix() for path in digest.files(["import lib.a.one"], house)}
+    found = {
+        path.relative_to(house / "lib").as_posix() for path in staleness.files(["import lib.a.one"], house)
+    }
     assert found == ROOM_A | {"a/one.py", "a/tables/x.csv", "a/tables/deep/y.csv", "a/z.json"}
 
 
 def test_every_lib_module_a_notebook_names_counts():
     cells = [cell.source for cell in tiny.notebook(tiny.NOTEBOOK).cells if cell.cell_type == "code"]
-    names = {path.stem for path in digest.modules(cells)}
-    assert {"parameters", "claims", "display", "digest"} <= names
+    names = {path.stem for path in staleness.modules(cells)}
+    assert {"parameters", "claims", "display", "staleness"} <= names
     assert not {"batch", "pages"} & names, "editing what renders must not rerun what was computed"
 
 
@@ -222,8 +224,8 @@ def test_the_notebooks_reach_what_python_imports(path):
     """Against the imports of every cell, resolved by Python's own finder; and no help texts, pages or other studies."""
     import importlib.util
 
-    cells = [c["source"] for c in digest.notebook_cells(path) if c["cell_type"] == "code"]
-    found = {p.relative_to(tiny.ROOT).as_posix() for p in digest.modules(cells)}
+    cells = [c["source"] for c in staleness.notebook_cells(path) if c["cell_type"] == "code"]
+    found = {p.relative_to(tiny.ROOT).as_posix() for p in staleness.modules(cells)}
     for source in cells:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lib."):
@@ -245,4 +247,4 @@ def test_sources_of_cells_may_be_lists_or_text(tmp_path):
     cells = [{"cell_type": "code", "source": ["a\n", "b"], "metadata": {}}]
     path = tmp_path / "n.ipynb"
     path.write_text(json.dumps({"cells": cells}))
-    assert digest.notebook_cells(path)[0]["source"] == "a\nb"
+    assert staleness.notebook_cells(path)[0]["source"] == "a\nb"
