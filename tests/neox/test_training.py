@@ -138,7 +138,7 @@ def test_a_strange_checkpoint_is_refused(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[:-10], whole[:100], b"", b"junk" * 9):
         path.write_bytes(damaged)
-        assert "damaged or no checkpoint" in refusal()
+        assert "damaged or not a checkpoint" in refusal()
     neox.keep(tiny(20), tmp_path, 1)
     path.write_bytes((tmp_path / "step-1.safetensors").read_bytes())
     assert "not a checkpoint of this training" in refusal()
