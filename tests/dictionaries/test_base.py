@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.dictionaries import ALL, every
 from helpers.plain import (
     assert_same_gradients,
     dense_scores,
@@ -23,20 +24,6 @@ from lib.dictionaries.sae import L1, BatchTopK, TopK
 from lib.dictionaries.training import Step, fit
 
 SIZES = {"d_in": 6, "d_sae": 15, "k": 3}
-ALL = [
-    (TopK, {}),
-    (TopK, {"tied": True}),
-    (BatchTopK, {}),
-    (L1, {}),
-    (Projective, {}),
-    (Projective, {"support": "omp"}),
-    (Ridge, {}),
-    (Ridge, {"quota": "normalised", "strength": 3.0, "tied": True}),
-    (Ridge, {"quota": "budget", "strength": 1.5}),
-    (Hybrid, {}),
-    (Hybrid, {"penalty": 0.1, "tied": True}),
-]
-NAMES = [f"{kind.__name__} {' '.join(map(str, options.values()))}".strip() for kind, options in ALL]
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -182,7 +169,7 @@ def test_the_loss_does_not_depend_on_the_scale_of_the_data():
         torch.testing.assert_close(model.loss(7 * x), model.loss(x))
 
 
-@pytest.mark.parametrize(("kind", "options"), ALL, ids=NAMES)
+@every
 def test_a_replica_trains_as_it_would_alone(kind, options):
     together = small(kind, replicas=3, **options).float()
     alone = kind(**SIZES, **options)
@@ -196,7 +183,7 @@ def test_a_replica_trains_as_it_would_alone(kind, options):
         torch.testing.assert_close(together.state_dict()[name][1:2], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "options"), ALL, ids=NAMES)
+@every
 def test_one_input_serves_all_replicas(kind, options):
     model, x = small(kind, **options).eval(), samples(1)
     torch.testing.assert_close(model(x[0]), model(x.expand(2, -1, -1)))
@@ -264,7 +251,7 @@ def test_fewer_positive_scores_than_k():
     assert model.loss(x).isfinite().all()
 
 
-@pytest.mark.parametrize(("kind", "options"), ALL, ids=NAMES)
+@every
 def test_zeros_are_reconstructed_and_give_no_nan(kind, options):
     model, x = kind(**SIZES, generator=generator(), **options), samples(1).float()
     x[0, 3] = 0

@@ -8,24 +8,11 @@ import pytest
 import torch
 
 import lib.dictionaries
+from helpers.dictionaries import every
 from helpers.plain import generator, samples, small
 from lib.common.files import ROOT
 from lib.dictionaries import L1, BatchTopK, Hybrid, Projective, Ridge, TopK
 
-ALL = [
-    (TopK, {}),
-    (TopK, {"tied": True}),
-    (BatchTopK, {}),
-    (L1, {}),
-    (Projective, {}),
-    (Projective, {"support": "omp"}),
-    (Ridge, {}),
-    (Ridge, {"quota": "budget", "strength": 1.5}),
-    (Hybrid, {}),
-    (Hybrid, {"penalty": 0.1, "tied": True}),
-]
-NAMES = [f"{kind.__name__} {' '.join(map(str, options.values()))}".strip() for kind, options in ALL]
-every = pytest.mark.parametrize(("kind", "options"), ALL, ids=NAMES)
 PROJECT = (Projective, Ridge, Hybrid)
 
 

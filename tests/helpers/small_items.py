@@ -20,3 +20,16 @@ def labelled(labels, groups, *, name="planted", use=None):
         use=np.ones_like(labels) if use is None else use,
         groups=groups,
     )
+
+
+GROUPS, EACH = 24, 5
+
+
+def planted_directions():
+    """Three orthogonal directions in the first of two layers, noise alone in the second; and the directions."""
+    rng = np.random.default_rng(0)
+    directions = 3 * np.linalg.qr(rng.standard_normal((16, 3)))[0].T
+    labels = rng.random((3, GROUPS * EACH)) < 0.5
+    X = rng.standard_normal((2, GROUPS * EACH, 16))
+    X[0] += labels.T @ directions
+    return X, labelled(labels, np.repeat(np.arange(GROUPS), EACH)), directions

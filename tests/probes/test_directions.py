@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from helpers import small_neox
-from helpers.small_items import labelled
+from helpers.small_items import EACH, GROUPS, labelled, planted_directions
 from lib.common.precision import matrix_products
 from lib.language import model as language_model
 from lib.language.loading import ModelError
@@ -19,18 +19,10 @@ from lib.probes import fit
 from lib.probes.directions import item_activations, probe, random_weights, shuffled, split
 from lib.probes.items import LabelledItems
 
-GROUPS, EACH = 24, 5
-
 
 @pytest.fixture(scope="module")
 def planted():
-    """Three orthogonal directions in the first of two layers, noise alone in the second; and the directions."""
-    rng = np.random.default_rng(0)
-    directions = 3 * np.linalg.qr(rng.standard_normal((16, 3)))[0].T
-    labels = rng.random((3, GROUPS * EACH)) < 0.5
-    X = rng.standard_normal((2, GROUPS * EACH, 16))
-    X[0] += labels.T @ directions
-    return X, labelled(labels, np.repeat(np.arange(GROUPS), EACH)), directions
+    return planted_directions()
 
 
 @pytest.fixture(scope="module")

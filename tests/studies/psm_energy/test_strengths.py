@@ -4,23 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.small_items import labelled
+from helpers.small_items import labelled, planted_directions
 from lib.probes import fit
 from lib.probes.directions import probe
 from lib.studies.psm_energy.strengths import over_strengths
 
-GROUPS, EACH = 24, 5
-
 
 @pytest.fixture(scope="module")
 def planted():
-    """Three orthogonal directions in the first of two layers, noise alone in the second; and the directions."""
-    rng = np.random.default_rng(0)
-    directions = 3 * np.linalg.qr(rng.standard_normal((16, 3)))[0].T
-    labels = rng.random((3, GROUPS * EACH)) < 0.5
-    X = rng.standard_normal((2, GROUPS * EACH, 16))
-    X[0] += labels.T @ directions
-    return X, labelled(labels, np.repeat(np.arange(GROUPS), EACH)), directions
+    return planted_directions()
 
 
 def cosines(a, b):
